@@ -1,0 +1,56 @@
+//! Counters, per CPU, of one generation.
+
+use crate::reason::Reason;
+
+/// Packets and bytes; bytes are frame lengths from the Ethernet header on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// Counters of one ordered pair of segments, one for each reason. The pair's index is
+/// `source * segments + destination`. A packet bumps exactly one of these.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairCounters {
+    /// Indexed by [`Reason`].
+    pub by_reason: [Counter; Reason::COUNT],
+}
+
+/// Rules that share one element of the rule counters: a per-CPU element for each rule would
+/// make loading slow.
+pub const RULES_PER_ELEMENT: usize = 64;
+
+/// Counters of [`RULES_PER_ELEMENT`] consecutive rules.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleCounters {
+    /// Indexed by rule number modulo [`RULES_PER_ELEMENT`].
+    pub by_rule: [Counter; RULES_PER_ELEMENT],
+}
+
+/// Happenings that are not verdicts on packets. Element 0 of a per-CPU array.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Events that found the ring buffer full.
+    pub events_lost: u64,
+    /// Events held back by the limit on their rate.
+    pub events_suppressed: u64,
+    /// Connections inserted.
+    pub connections_inserted: u64,
+    /// Connections refused because the table was full.
+    pub connections_refused: u64,
+    /// Connections judged again because the generation changed, and kept.
+    pub connections_revalidated: u64,
+    /// Connections judged again and ended.
+    pub connections_revoked: u64,
+    /// First fragments recorded.
+    pub fragments_recorded: u64,
+    /// First fragments that could not be recorded.
+    pub fragments_refused: u64,
+}

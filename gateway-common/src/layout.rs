@@ -1,0 +1,83 @@
+//! Names of maps, programs and constants, and the version of all that outlives a program.
+
+/// Version of everything that stays pinned while binaries change: connection table, fragment
+/// table, event ring, counters, generation slot. A binary whose version differs replaces all of it.
+pub const VERSION: u32 = 1;
+
+/// Program attached to interfaces: it jumps to the generation in force.
+pub const PROGRAM_ENTRY: &str = "clinigate";
+/// Program of one generation.
+pub const PROGRAM_JUDGE: &str = "clinigate_judge";
+/// Egress program: records the connections that the gateway itself opens.
+pub const PROGRAM_EGRESS: &str = "clinigate_out";
+
+/// Load-time constant of the programs: a [`crate::table::Config`].
+pub const GLOBAL_CONFIG: &str = "CONFIG";
+
+/// Maps that outlive generations.
+pub mod shared {
+    /// Program array of one slot: the generation in force.
+    pub const GENERATION: &str = "GENERATION";
+    /// Array of [`crate::connection::Bucket`]; a power of two of them.
+    pub const CONNECTIONS: &str = "CONNECTIONS";
+    /// LRU hash of [`crate::fragment::FragmentKey`] to [`crate::fragment::Fragment`].
+    pub const FRAGMENTS: &str = "FRAGMENTS";
+    /// Ring buffer of [`crate::event::Event`].
+    pub const EVENTS: &str = "EVENTS";
+    /// Per-CPU array of one [`crate::counter::Health`].
+    pub const HEALTH: &str = "HEALTH";
+    /// Per-CPU array of one [`crate::counter::Counter`]: dropped by the entry program, which found
+    /// no generation in force.
+    pub const NO_POLICY: &str = "NO_POLICY";
+    /// All of them.
+    pub const ALL: [&str; 6] = [GENERATION, CONNECTIONS, FRAGMENTS, EVENTS, HEALTH, NO_POLICY];
+}
+
+/// Maps of one generation, each of exactly the size that its policy needs.
+pub mod generation {
+    /// Hash of [`crate::place::PlaceKey`] to [`crate::place::Place`].
+    pub const PLACES: &str = "PLACES";
+    /// Hash of `segment << 16 | EtherType` (`u32`, host byte order) to `u8` 1; EtherType 0 stands
+    /// for 802.3 frames with a length (LLC).
+    pub const ETHERTYPES: &str = "ETHERTYPES";
+    /// IPv4 stride table, `u32` entries: 16, 8 and 8 bits.
+    pub const V4: &str = "V4";
+    /// IPv6 stride table, `u32` entries: 16 bits, then fourteen times 8.
+    pub const V6: &str = "V6";
+    /// Array of [`crate::table::Atom`].
+    pub const ATOMS: &str = "ATOMS";
+    /// Array of `u16`: see [`crate::table::SERVICE_ENTRIES`].
+    pub const SERVICES: &str = "SERVICES";
+    /// Array of `u16`: see [`crate::table::SOURCE_PORT_ENTRIES`]; one entry where unused.
+    pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
+    /// Array of `u16`: `service class * source_ports + source-port class` to final class; one
+    /// entry where unused.
+    pub const MATRIX: &str = "MATRIX";
+    /// Array of `u32`: `source class * destinations + destination class` to row.
+    pub const PAIRS: &str = "PAIRS";
+    /// Array of `u32` ([`crate::table::Cell`]): `row * services + service class`.
+    pub const VERDICTS: &str = "VERDICTS";
+    /// Array of `u32` ([`crate::reason::Mode`]), by segment.
+    pub const SEGMENTS: &str = "SEGMENTS";
+    /// Per-CPU array of [`crate::counter::PairCounters`], by pair of segments.
+    pub const PAIR_COUNTERS: &str = "PAIR_COUNTERS";
+    /// Per-CPU array of [`crate::counter::RuleCounters`], by rule divided by
+    /// [`crate::counter::RULES_PER_ELEMENT`].
+    pub const RULE_COUNTERS: &str = "RULE_COUNTERS";
+    /// All of them.
+    pub const ALL: [&str; 13] = [
+        PLACES,
+        ETHERTYPES,
+        V4,
+        V6,
+        ATOMS,
+        SERVICES,
+        SOURCE_PORTS,
+        MATRIX,
+        PAIRS,
+        VERDICTS,
+        SEGMENTS,
+        PAIR_COUNTERS,
+        RULE_COUNTERS,
+    ];
+}

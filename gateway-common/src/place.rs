@@ -1,0 +1,46 @@
+//! Where a frame comes from: an interface and its VLAN tags name a segment.
+
+/// Segment of every address that belongs to no other: the world beyond the WAN interfaces.
+pub const SEGMENT_WAN: u16 = 0;
+/// Segment of the gateway's own addresses, and of broadcasts and link-local groups, which end at it.
+pub const SEGMENT_GATEWAY: u16 = 1;
+/// Segment of multicast groups of more than one link.
+pub const SEGMENT_MULTICAST: u16 = 2;
+/// Stands for a segment where a frame has none: as a source, the place was unknown; as a
+/// destination, the frame was judged before its destination was looked up.
+pub const SEGMENT_UNKNOWN: u16 = 3;
+/// Number of the first segment of the policy.
+pub const SEGMENT_FIRST: u16 = 4;
+/// How many segments there can be, built-in ones included: the counters of all pairs take
+/// `SEGMENT_LIMIT² * Reason::COUNT * 16` bytes a CPU, 19 MiB.
+pub const SEGMENT_LIMIT: usize = 192;
+
+/// Key of the place table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PlaceKey {
+    /// Index of the ingress interface in its network namespace.
+    pub ifindex: u32,
+    /// Outer VLAN identifier where a frame has two tags, else 0. Host byte order.
+    pub outer: u16,
+    /// VLAN identifier; 0 for untagged and priority-tagged frames. Host byte order.
+    pub vlan: u16,
+}
+
+/// What the policy in force says about a place.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Segment of the frames that arrive here.
+    pub segment: u16,
+    /// Bits of [`Place::ROUTERS`].
+    pub flags: u16,
+    /// Atom that stands for a sender of this segment that has no address of it: link-local
+    /// and unspecified sources.
+    pub link_atom: u32,
+}
+
+impl Place {
+    /// Router advertisements are accepted here.
+    pub const ROUTERS: u16 = 1;
+}

@@ -1,0 +1,151 @@
+//! The compiled policy: tables of one generation, all of them arrays.
+//!
+//! An address leads to an *atom* through a stride table; the atom names its segment and its
+//! class as a source and as a destination. Protocol and port lead to a service class. The pair
+//! of classes leads to a *row* of verdicts, the service class to the *cell* in it:
+//!
+//! ```text
+//! source ──V4/V6──▶ atom ─▶ source class ──┐
+//!                                          ├─PAIRS─▶ row ──┐
+//! destination ─V4/V6─▶ atom ─▶ dest. class ┘               ├─VERDICTS─▶ cell
+//! protocol, port ──SERVICES──▶ service class ──────────────┘
+//! ```
+
+/// Set in an entry of a stride table that leads to a further node; clear where the low bits
+/// are an atom.
+pub const NODE: u32 = 1 << 31;
+/// Entries of the root of a stride table: one for each value of the first 16 bits.
+pub const ROOT: u32 = 1 << 16;
+/// Entries of every further node of a stride table: one for each value of the next 8 bits.
+pub const FANOUT: u32 = 1 << 8;
+
+/// Index in a stride table of entry `byte` of node `entry` (with [`NODE`] set).
+#[inline(always)]
+pub const fn node_slot(entry: u32, byte: u8) -> u32 {
+    ROOT + (entry & !NODE) * FANOUT + byte as u32
+}
+
+/// What is known about an equivalence class of addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Atom {
+    /// Segment that the addresses belong to.
+    pub segment: u16,
+    /// Bits such as [`Atom::LINK_LOCAL`].
+    pub flags: u16,
+    /// Class as a source: row of the pair table.
+    pub source: u32,
+    /// Class as a destination: column of the pair table.
+    pub destination: u32,
+}
+
+impl Atom {
+    /// Valid only within a link (IPv4 169.254/16, IPv6 fe80::/10): as a source it takes the
+    /// place's [`crate::place::Place::link_atom`].
+    pub const LINK_LOCAL: u16 = 1;
+    /// The unspecified address: a source only while a host has none yet.
+    pub const UNSPECIFIED: u16 = 2;
+    /// Never a source: loopback, multicast, broadcast, reserved.
+    pub const NEVER_SOURCE: u16 = 4;
+    /// Multicast or broadcast.
+    pub const GROUP: u16 = 8;
+}
+
+/// Index of TCP destination port 0 in the service table.
+pub const SERVICE_TCP: u32 = 0;
+/// Index of UDP destination port 0 in the service table.
+pub const SERVICE_UDP: u32 = 1 << 16;
+/// Index of protocol number 0 (any protocol but TCP, UDP, ICMP, ICMPv6) in the service table.
+pub const SERVICE_PROTOCOL: u32 = 2 << 16;
+/// Index of ICMP type 0 in the service table.
+pub const SERVICE_ICMP: u32 = SERVICE_PROTOCOL + 256;
+/// Index of ICMPv6 type 0 in the service table.
+pub const SERVICE_ICMPV6: u32 = SERVICE_ICMP + 256;
+/// Entries of the service table; each is a `u16`.
+pub const SERVICE_ENTRIES: u32 = SERVICE_ICMPV6 + 256;
+/// Entries of the source port table (TCP at 0, UDP at 65,536), used only where the policy has
+/// services with source ports; each is a `u16`. Service class and source-port class lead
+/// through the matrix table to the final service class.
+pub const SOURCE_PORT_ENTRIES: u32 = 2 << 16;
+
+/// A cell of the verdict table: which rule decides, and how.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cell(pub u32);
+
+impl Cell {
+    /// No rule names the packet.
+    pub const NO_RULE: Self = Self(u32::MAX);
+    const DENY: u32 = 1 << 31;
+
+    /// A flow allows it.
+    pub const fn allow(rule: u32) -> Self {
+        Self(rule)
+    }
+
+    /// A deny forbids it.
+    pub const fn deny(rule: u32) -> Self {
+        Self(rule | Self::DENY)
+    }
+
+    /// Whether a flow allows it.
+    #[inline(always)]
+    pub const fn is_allow(self) -> bool {
+        self.0 & Self::DENY == 0
+    }
+
+    /// The deciding rule, or [`NO_RULE`] where none names the packet.
+    #[inline(always)]
+    pub const fn rule(self) -> u32 {
+        if self.0 == u32::MAX { NO_RULE } else { self.0 & !Self::DENY }
+    }
+}
+
+/// Stands where no rule decided.
+pub const NO_RULE: u32 = u32::MAX;
+
+/// What is known about a segment: its [`crate::reason::Mode`] as a number.
+pub type SegmentMode = u32;
+
+/// Sizes of the tables, a load-time constant of the program: `CONFIG` in the eBPF object.
+/// Features that a policy does not use are false here, and the verifier removes their code.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Config {
+    /// Number of this generation, never 0.
+    pub generation: u32,
+    /// Segments, built-in ones included.
+    pub segments: u32,
+    /// Destination classes: the width of the pair table.
+    pub destinations: u32,
+    /// Service classes: the width of a row of the verdict table.
+    pub services: u32,
+    /// Source-port classes: the width of the matrix table; 0 where the policy has no service
+    /// with source ports.
+    pub source_ports: u32,
+    /// Key of the connection table's hash, drawn once a boot.
+    pub hash_key: u32,
+    /// 1: TCP connections may be taken up in their middle.
+    pub midstream: u32,
+    /// 1: place and time come from the frame's metadata ([`TestContext`]), for test runs.
+    pub test_context: u32,
+    /// Seconds of idleness after which a connection ends, by [`crate::connection::State`].
+    pub timeouts: [u32; crate::connection::State::COUNT],
+    /// ARP and neighbour discovery packets a second and sender.
+    pub neighbour_rate: u32,
+    /// Events a second and CPU.
+    pub event_rate: u32,
+}
+
+/// Stands before the frame, as XDP metadata, in test runs of a program with
+/// [`Config::test_context`]: the frame's place in the world.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TestContext {
+    /// Nanoseconds on the clock that connections are timed with.
+    pub now: u64,
+    /// Interface that the frame claims to arrive on.
+    pub ifindex: u32,
+    /// Zero.
+    pub reserved: u32,
+}

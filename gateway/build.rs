@@ -1,0 +1,90 @@
+//! Builds the eBPF object that the controller carries inside.
+//!
+//! `aya-build` does the same but leaves no way to choose the instruction set: we want v3 (32-bit
+//! registers and compares; every kernel since 5.12 has it).
+#![allow(clippy::print_stdout, reason = "a build script talks to cargo on standard output")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+/// What `cargo xtask setup` installs.
+const LINKER: &str = "bpf-linker";
+
+fn main() {
+    if let Err(message) = build() {
+        for line in message.lines() {
+            println!("cargo::error={line}");
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let ebpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-ebpf");
+    println!("cargo::rerun-if-changed={}", ebpf.display());
+    println!("cargo::rerun-if-changed={}", ebpf.join("../gateway-common").display());
+    println!("cargo::rerun-if-env-changed=PATH");
+    let cargo = variable("CARGO")?;
+    let rustc = variable("RUSTC")?;
+    let out = PathBuf::from(variable("OUT_DIR")?);
+    let object = out.join("clinigate-ebpf.o");
+    require_core_source(&rustc)?;
+    require_linker()?;
+
+    let target_dir = out.join("ebpf");
+    let output = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "--package", "gateway-ebpf", "--bins"])
+        .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core", "--target-dir"])
+        .arg(&target_dir)
+        .current_dir(&ebpf)
+        // The stable compiler builds `core` only when told that unstable options are wanted.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTC", rustc)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags()?)
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot start cargo for the eBPF programs: {error}"))?;
+    let diagnostics = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("the eBPF programs do not build:\n{diagnostics}"));
+    }
+    for line in diagnostics.lines() {
+        println!("cargo::warning={line}");
+    }
+    let built = target_dir.join("bpfel-unknown-none/release/clinigate-ebpf");
+    fs::copy(&built, &object).map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
+    Ok(())
+}
+
+fn flags() -> Result<String, String> {
+    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
+    let bpf_arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
+    Ok([bpf_arch.as_str(), "-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"))
+}
+
+fn require_core_source(rustc: &str) -> Result<(), String> {
+    let output = Command::new(rustc)
+        .args(["--print", "sysroot"])
+        .output()
+        .map_err(|error| format!("cannot start {rustc}: {error}"))?;
+    let sysroot = String::from_utf8_lossy(&output.stdout);
+    let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+    if source.is_dir() {
+        return Ok(());
+    }
+    Err("the source of Rust's `core` is missing; mend it with: cargo xtask setup".to_owned())
+}
+
+fn require_linker() -> Result<(), String> {
+    let found = Command::new(LINKER).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    match found {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err(format!("{LINKER} is missing; mend it with: cargo xtask setup")),
+    }
+}
+
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|error| format!("{name}: {error}"))
+}

@@ -1,0 +1,104 @@
+//! The compiled policy: the contents of one generation's tables, as the kernel will hold them.
+
+use gateway_common::place::Place;
+use gateway_common::table::{Atom, Config};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::model::{Origin, SegmentId};
+
+/// What one generation's maps hold. Shapes are those of [`gateway_common::layout::generation`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Places by interface name; the dataplane turns names into indices when it loads.
+    pub places: Vec<NamedPlace>,
+    /// `segment << 16 | EtherType`.
+    pub ethertypes: Vec<u32>,
+    /// IPv4 stride table.
+    pub v4: Vec<u32>,
+    /// IPv6 stride table.
+    pub v6: Vec<u32>,
+    /// Atoms.
+    pub atoms: Vec<Atom>,
+    /// Service classes by protocol and destination port.
+    pub services: Vec<u16>,
+    /// Source-port classes; empty where the policy has no service with source ports.
+    pub source_ports: Vec<u16>,
+    /// Service class and source-port class to final class; empty likewise.
+    pub matrix: Vec<u16>,
+    /// Pair of classes to row.
+    pub pairs: Vec<u32>,
+    /// Row and service class to [`gateway_common::table::Cell`].
+    pub verdicts: Vec<u32>,
+    /// [`gateway_common::reason::Mode`] by segment.
+    pub segments: Vec<u32>,
+    /// Load-time constants; `generation`, `hash_key` and `test_context` are the dataplane's to set.
+    pub config: Config,
+    /// Connections that the table must hold.
+    pub connections: u32,
+    /// What the numbers stand for.
+    pub manifest: Manifest,
+}
+
+/// A place whose interface is still a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPlace {
+    /// Interface.
+    pub interface: String,
+    /// Outer VLAN identifier, or 0.
+    pub outer: u16,
+    /// VLAN identifier, or 0 for untagged frames.
+    pub vlan: u16,
+    /// What the policy says about it.
+    pub place: Place,
+}
+
+/// What the numbers of a generation stand for. Kept beside the pinned maps as JSON, so that a
+/// controller that adopts them can name what it finds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// SHA-256 of the policy's text.
+    pub hash: String,
+    /// By segment number.
+    pub segments: Vec<SegmentEntry>,
+    /// By rule number.
+    pub rules: Vec<RuleEntry>,
+    /// Interfaces that are enforced.
+    pub interfaces: Vec<InterfaceEntry>,
+    /// Bytes of all tables together.
+    pub table_bytes: u64,
+}
+
+/// A segment of the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentEntry {
+    /// Name.
+    pub name: String,
+    /// Mode, as its number.
+    pub mode: u8,
+}
+
+/// A rule of the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleEntry {
+    /// Name.
+    pub name: String,
+    /// `flow`, `vendor` or `deny`.
+    pub kind: crate::policy::model::RuleKind,
+    /// Where it stands.
+    pub origin: Origin,
+    /// Why it exists.
+    pub purpose: Option<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+}
+
+/// An interface of the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceEntry {
+    /// Name in the kernel.
+    pub name: String,
+    /// Carries tagged frames.
+    pub trunk: bool,
+    /// Segments that arrive on it.
+    pub segments: Vec<SegmentId>,
+}

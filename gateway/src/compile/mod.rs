@@ -1,0 +1,2 @@
+//! Resolved model to tables. Pure.
+pub mod image;

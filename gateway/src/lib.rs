@@ -1,0 +1,7 @@
+//! Clinigate: a hospital's segmentation policy, compiled into XDP programs on a router's NICs.
+//!
+//! The way of the data: [`policy`] (text to resolved model), [`compile`] (model to tables),
+//! `dataplane` (tables into the kernel), `telemetry` (counters and events out of it).
+
+pub mod compile;
+pub mod policy;

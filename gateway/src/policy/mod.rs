@@ -1,0 +1,2 @@
+//! Text to resolved model. Pure: no kernel, no clock, no network.
+pub mod model;

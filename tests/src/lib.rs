@@ -1,0 +1,1 @@
+//! A hospital in network namespaces, and what talks through it.
