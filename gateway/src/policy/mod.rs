@@ -1,2 +1,4 @@
 //! Text to resolved model. Pure: no kernel, no clock, no network.
+
+pub mod catalogue;
 pub mod model;
