@@ -1,2 +1,5 @@
-//! The command line.
-fn main() {}
+//! The `clinigate` command.
+
+fn main() -> std::process::ExitCode {
+    clinigate::cli::main()
+}

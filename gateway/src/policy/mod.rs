@@ -1,4 +1,5 @@
 //! Text to resolved model. Pure: no kernel, no clock, no network.
 
 pub mod catalogue;
+pub mod diagnostic;
 pub mod model;

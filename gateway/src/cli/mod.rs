@@ -1,0 +1,94 @@
+//! The command line: one file a subcommand. Data goes to standard output, words to standard
+//! error; exit codes are those of [`Outcome`], and 2 for wrong use or a wrong environment.
+
+mod completions;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Reads the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.run() {
+        Ok(outcome) => outcome.into(),
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when standard error is gone too.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Microsegmentation for hospital networks: a policy, compiled into XDP programs.
+///
+/// Exit codes: 0 when all is well, 1 when there are findings (mistakes in a policy, differences),
+/// 2 when it was used wrongly or the machine is not fit for it.
+#[derive(Debug, Parser)]
+#[command(name = "clinigate", version, propagate_version = true)]
+struct Cli {
+    /// How data is written to standard output.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Completions(completions::Completions),
+}
+
+impl Cli {
+    fn run(self) -> anyhow::Result<Outcome> {
+        match self.command {
+            Command::Completions(command) => command.run(),
+        }
+    }
+}
+
+/// How data is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How a command ended that did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All is well: exit code 0.
+    Fine,
+    /// There is something to look at: exit code 1.
+    Findings,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Fine => Self::SUCCESS,
+            Outcome::Findings => Self::from(1),
+        }
+    }
+}
+
+/// Writes data to standard output.
+fn print(data: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(data.as_ref())?;
+    Ok(stdout.flush()?)
+}
+
+/// Writes a value as JSON to standard output.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// Whether the reader of our output (`head`, a pager) has gone, which is no mistake.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
