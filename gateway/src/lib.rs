@@ -5,4 +5,5 @@
 
 pub mod cli;
 pub mod compile;
+pub mod packet;
 pub mod policy;

@@ -1,2 +1,114 @@
 //! Resolved model to tables. Pure.
+//!
+//! [`compile`] is a chain of small steps, one a module: addresses fall into atoms ([`address`],
+//! [`class`]), atoms go into [`stride`] tables, protocols and ports into [`service`] classes, pairs
+//! of classes into rows of [`verdict`] cells, interfaces into [`place`]s. `read` walks the tables as
+//! the datapath does.
+
+use gateway_common::place::SEGMENT_FIRST;
+use gateway_common::place::SEGMENT_LIMIT;
+use gateway_common::reason::Mode;
+use gateway_common::table::{Atom, Config};
+
+use crate::policy::model::{Policy, SegmentId};
+
+mod address;
+mod block;
+mod class;
+mod error;
 pub mod image;
+mod manifest;
+mod place;
+pub mod read;
+mod service;
+mod stride;
+mod verdict;
+
+use error::Budget;
+pub use error::{CompileError, TABLE_BYTES};
+use image::Image;
+
+/// Compiles a policy into the contents of one generation's tables.
+///
+/// # Errors
+/// A policy that does not fit the tables is refused as a whole; the error names the limit.
+pub fn compile(policy: &Policy) -> Result<Image, CompileError> {
+    check(policy)?;
+    let mut budget = Budget::new();
+    let services = service::compile(policy, &mut budget)?;
+    let space = address::partition(policy);
+    let atom_bytes = space.atoms.len() as u64 * size_of::<Atom>() as u64;
+    budget.take("atoms", atom_bytes)?;
+    let v4 = stride::table("IPv4 addresses", &space.v4, 32, &mut budget)?;
+    let v6 = stride::table("IPv6 addresses", &space.v6, 128, &mut budget)?;
+    let verdicts = verdict::compile(policy, &space.sources, &space.destinations, &services, &mut budget)?;
+
+    Ok(Image {
+        places: place::places(policy, &space.link),
+        ethertypes: place::ethertypes(policy),
+        v4,
+        v6,
+        atoms: space.atoms,
+        pairs: verdicts.pairs,
+        verdicts: verdicts.cells,
+        segments: modes(policy),
+        config: Config {
+            segments: number(policy.segments.len()),
+            destinations: number(space.destinations.count()),
+            services: services.classes,
+            source_ports: services.source_port_classes,
+            midstream: u32::from(policy.settings.midstream),
+            timeouts: policy.settings.timeouts,
+            neighbour_rate: policy.settings.neighbour_rate,
+            event_rate: policy.settings.event_rate,
+            ..Config::default()
+        },
+        services: services.table,
+        source_ports: services.source_ports,
+        matrix: services.matrix,
+        connections: policy.settings.connections,
+        manifest: manifest::manifest(policy, budget.taken()),
+    })
+}
+
+/// What the resolved model promises and the tables rely on.
+fn check(policy: &Policy) -> Result<(), CompileError> {
+    let segments = policy.segments.len();
+    if segments > SEGMENT_LIMIT {
+        return Err(CompileError::Segments { count: segments, limit: SEGMENT_LIMIT });
+    }
+    if segments < usize::from(SEGMENT_FIRST) {
+        return Err(CompileError::NoBuiltInSegments);
+    }
+    if policy.rules.len() >= RULE_LIMIT {
+        return Err(CompileError::Rules { count: policy.rules.len(), limit: RULE_LIMIT });
+    }
+    let known = |segment: SegmentId| usize::from(segment.0) < segments;
+    for rule in &policy.rules {
+        let segments_known = rule.from.segments.iter().chain(&rule.to.segments).all(|id| known(*id));
+        if !segments_known || rule.services.iter().any(|&index| index >= policy.services.len()) {
+            return Err(CompileError::DanglingRule { rule: rule.name.clone() });
+        }
+    }
+    for interface in &policy.interfaces {
+        if place::segments_of(interface).iter().any(|id| !known(*id)) {
+            return Err(CompileError::DanglingInterface { interface: interface.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Rules that a cell can name: one bit says deny, and the highest number stands for no rule.
+const RULE_LIMIT: usize = (1 << 31) - 1;
+
+fn modes(policy: &Policy) -> Vec<u32> {
+    let mut modes: Vec<u32> = policy.segments.iter().map(|segment| Mode::from(segment.mode) as u32).collect();
+    // A packet of which only one end is known is judged by that end's mode.
+    modes[usize::from(SegmentId::UNKNOWN.0)] = Mode::Observe as u32;
+    modes
+}
+
+/// A count that the checks before have bounded far below 2^32.
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("bounded by the table budget")
+}

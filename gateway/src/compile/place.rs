@@ -1,0 +1,52 @@
+//! Interfaces and VLAN tags to places, and what each segment lets by besides IP.
+
+use gateway_common::place::Place;
+
+use crate::policy::model::{Interface, InterfaceKind, Policy, Segment, SegmentId};
+
+use super::image::NamedPlace;
+
+/// Every place that the policy names. `link` is the link atom of each segment.
+pub(super) fn places(policy: &Policy, link: &[u32]) -> Vec<NamedPlace> {
+    let place = |segment: SegmentId| Place {
+        segment: segment.0,
+        flags: if policy.segment(segment).routers { Place::ROUTERS } else { 0 },
+        link_atom: link[usize::from(segment.0)],
+    };
+    let mut places = Vec::new();
+    for interface in &policy.interfaces {
+        let mut add = |outer, vlan, segment| {
+            places.push(NamedPlace { interface: interface.name.clone(), outer, vlan, place: place(segment) });
+        };
+        match &interface.kind {
+            InterfaceKind::Access(segment) => add(0, 0, *segment),
+            InterfaceKind::Wan => add(0, 0, SegmentId::WAN),
+            InterfaceKind::Trunk { outer, vlans } => {
+                for (&vlan, &segment) in vlans {
+                    add(*outer, vlan, segment);
+                }
+            }
+        }
+    }
+    places
+}
+
+/// Segments that arrive on an interface, without repetition.
+pub(super) fn segments_of(interface: &Interface) -> Vec<SegmentId> {
+    let mut segments = match &interface.kind {
+        InterfaceKind::Access(segment) => vec![*segment],
+        InterfaceKind::Wan => vec![SegmentId::WAN],
+        InterfaceKind::Trunk { vlans, .. } => vlans.values().copied().collect(),
+    };
+    segments.sort_unstable();
+    segments.dedup();
+    segments
+}
+
+/// Keys of the EtherType table.
+pub(super) fn ethertypes(policy: &Policy) -> Vec<u32> {
+    let of_segment = |(segment, index): (&Segment, u32)| {
+        segment.ethertypes.iter().map(|&ethertype| index << 16 | u32::from(ethertype)).collect::<Vec<_>>()
+    };
+    policy.segments.iter().zip(0..).flat_map(of_segment).collect()
+}

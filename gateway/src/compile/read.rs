@@ -1,0 +1,146 @@
+//! The tables read in user space, walked as the datapath walks them.
+//!
+//! Every function answers `None` where a table does not hold what it must; the datapath reports
+//! that as [`Reason::Internal`]. Images that [`super::compile`] makes have no such holes.
+
+use std::net::IpAddr;
+
+use gateway_common::place::Place;
+use gateway_common::reason::{Mode, Reason, Verdict};
+use gateway_common::table::{
+    Atom, Cell, NO_RULE, NODE, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL, SERVICE_TCP, SERVICE_UDP,
+    SOURCE_PORT_ENTRIES, node_slot,
+};
+
+use crate::packet::{Arrival, Decision, PacketView, Transport};
+use crate::policy::model::{RuleId, SegmentId};
+
+use super::image::Image;
+
+impl Image {
+    /// What the policy says about a place.
+    pub fn place(&self, arrival: Arrival<'_>) -> Option<Place> {
+        let here = |interface: &str, outer, vlan| arrival == Arrival { interface, outer, vlan };
+        let found = self.places.iter().find(|named| here(&named.interface, named.outer, named.vlan))?;
+        Some(found.place)
+    }
+
+    /// What is known about an address.
+    pub fn atom(&self, address: IpAddr) -> Option<Atom> {
+        let index = match address {
+            IpAddr::V4(v4) => walk(&self.v4, &v4.octets())?,
+            IpAddr::V6(v6) => walk(&self.v6, &v6.octets())?,
+        };
+        self.atoms.get(index as usize).copied()
+    }
+
+    /// Class of a service, as the verdict table has it.
+    pub fn service_class(&self, transport: Transport) -> Option<u16> {
+        let (index, source_port) = match transport {
+            Transport::Tcp { source, destination } => {
+                (SERVICE_TCP + u32::from(destination), u32::from(source))
+            }
+            Transport::Udp { source, destination } => {
+                (SERVICE_UDP + u32::from(destination), SOURCE_PORT_ENTRIES / 2 + u32::from(source))
+            }
+            Transport::Icmp(kind) => (SERVICE_ICMP + u32::from(kind), 0),
+            Transport::Icmpv6(kind) => (SERVICE_ICMPV6 + u32::from(kind), 0),
+            Transport::Other(protocol) => (SERVICE_PROTOCOL + u32::from(protocol), 0),
+        };
+        let class = *self.services.get(index as usize)?;
+        if self.config.source_ports == 0 {
+            return Some(class);
+        }
+        // Packets without ports take the class of TCP source port 0: their rows of the matrix
+        // are the same in every column.
+        let source_class = *self.source_ports.get(source_port as usize)?;
+        let cell = usize::from(class) * self.config.source_ports as usize + usize::from(source_class);
+        self.matrix.get(cell).copied()
+    }
+
+    /// Which rule decides between these two, and how.
+    pub fn lookup(&self, source: Atom, destination: Atom, transport: Transport) -> Option<Cell> {
+        let service = self.service_class(transport)?;
+        let pair =
+            source.source as usize * self.config.destinations as usize + destination.destination as usize;
+        let row = *self.pairs.get(pair)?;
+        let cell = row as usize * self.config.services as usize + usize::from(service);
+        self.verdicts.get(cell).copied().map(Cell)
+    }
+
+    /// Decides the packet that opens a connection.
+    pub fn decide(&self, arrival: Arrival<'_>, packet: &PacketView) -> Option<Decision> {
+        let Some(place) = self.place(arrival) else {
+            let named = self.places.iter().any(|place| place.interface == arrival.interface);
+            let reason = if named { Reason::UnknownVlan } else { Reason::UnknownInterface };
+            return Some(Decision::unknown_place(reason));
+        };
+        let source = self.atom(packet.source)?;
+        let destination = self.atom(packet.destination)?;
+        let (reason, rule) = match self.admit(place, source, packet)? {
+            Err(refused) => (refused, NO_RULE),
+            Ok(sender) => {
+                let cell = self.lookup(sender, destination, packet.transport)?;
+                let reason = match cell {
+                    Cell::NO_RULE => Reason::NoFlow,
+                    cell if cell.is_allow() => Reason::Flow,
+                    _ => Reason::Denied,
+                };
+                (reason, cell.rule())
+            }
+        };
+        let mode = |segment: u16| mode(*self.segments.get(usize::from(segment))?);
+        let verdict = if reason.passes() {
+            Verdict::Pass
+        } else {
+            Verdict::of_modes(mode(place.segment)?, mode(destination.segment)?)
+        };
+        Some(Decision {
+            reason,
+            rule: (rule != NO_RULE).then_some(RuleId(rule)),
+            source_segment: SegmentId(place.segment),
+            destination_segment: SegmentId(destination.segment),
+            verdict,
+        })
+    }
+
+    /// The source guard: the atom that stands for the sender, or why it may not send from here.
+    fn admit(&self, place: Place, source: Atom, packet: &PacketView) -> Option<Result<Atom, Reason>> {
+        if source.flags & Atom::NEVER_SOURCE != 0 {
+            return Some(Err(Reason::Martian));
+        }
+        if source.flags & Atom::UNSPECIFIED != 0 && !may_be_unspecified(packet) {
+            return Some(Err(Reason::Martian));
+        }
+        if source.flags & (Atom::UNSPECIFIED | Atom::LINK_LOCAL) != 0 {
+            return Some(Ok(*self.atoms.get(place.link_atom as usize)?));
+        }
+        Some(if source.segment == place.segment { Ok(source) } else { Err(Reason::Spoofed) })
+    }
+}
+
+/// Index of the atom that the bytes of an address lead to.
+fn walk(table: &[u32], address: &[u8]) -> Option<u32> {
+    let (root, rest) = address.split_first_chunk::<2>()?;
+    let mut entry = *table.get(usize::from(u16::from_be_bytes(*root)))?;
+    for &byte in rest {
+        if entry & NODE == 0 {
+            break;
+        }
+        entry = *table.get(node_slot(entry, byte) as usize)?;
+    }
+    (entry & NODE == 0).then_some(entry)
+}
+
+fn may_be_unspecified(packet: &PacketView) -> bool {
+    match packet.source {
+        IpAddr::V4(_) => packet.transport == Transport::Udp { source: 68, destination: 67 },
+        IpAddr::V6(_) => {
+            matches!(packet.destination, IpAddr::V6(to) if to.segments()[0] == 0xff02)
+        }
+    }
+}
+
+fn mode(number: u32) -> Option<Mode> {
+    [Mode::Observe, Mode::Audit, Mode::Enforce].into_iter().find(|mode| *mode as u32 == number)
+}
