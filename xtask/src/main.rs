@@ -1,2 +1,58 @@
-//! Set-up, build, demo, tests.
-fn main() {}
+//! `cargo xtask`: the one entry to set-up, build, demo and tests.
+//!
+//! It is compiled first on a bare machine, before anything is set up: it therefore depends on
+//! nothing of the workspace and on few crates.
+//!
+//! Words go to standard error; standard output carries data alone (the total of the tests).
+//! Exit codes: 0 fine, 1 findings (a failed test, a lint), 2 wrong use or environment.
+
+mod build;
+mod demo;
+mod lint;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Set up, build, demonstrate and test Clinigate"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring what building, demo and tests need; says what is there already and changes only what is not
+    Setup(setup::Arguments),
+    /// Build the controller, with the eBPF programs inside it, and the lab
+    Build(build::Arguments),
+    /// Show a hospital in network namespaces: what passes, what is dropped and why (sets up and builds first)
+    Demo(demo::Arguments),
+    /// Run all tests, or those whose name contains FILTER (sets up first)
+    Test(test::Arguments),
+    /// Formatting, clippy, licences and sources of the dependencies, documentation
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let outcome: Result<ExitCode> = match Arguments::parse().command {
+        Command::Setup(arguments) => setup::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Lint => lint::run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}

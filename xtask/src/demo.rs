@@ -1,0 +1,46 @@
+//! `cargo xtask demo`.
+
+use std::os::unix::process::CommandExt;
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::{build, process, setup};
+
+const LAB: &str = "clinigate-lab";
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Passed on to the lab: `--keep` leaves the hospital running to look around in
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    lab: Vec<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    setup::run(&setup::Arguments::default())?;
+    // Unoptimised: the fast path is the eBPF object, which is optimised in every profile, and building
+    // is most of the time to the first table.
+    let built = process::status(process::cargo().args([
+        "build",
+        "--package",
+        "clinigate",
+        "--package",
+        "clinigate-tests",
+        "--bins",
+    ]))?;
+    if !built.success() {
+        bail!("the build failed, for the reason above");
+    }
+    let lab = build::dev_programs()?.join(LAB);
+    if !process::is_root() {
+        bail!(
+            "the demo needs root for its network namespaces; run: sudo {} demo {}",
+            lab.display(),
+            arguments.lab.join(" ")
+        );
+    }
+    // In place of this process, so that signals reach the lab and it can take its namespaces down.
+    let failure = process::command(&lab).arg("demo").args(&arguments.lab).stdin(Stdio::inherit()).exec();
+    Err(failure).with_context(|| format!("cannot start {}", lab.display()))
+}

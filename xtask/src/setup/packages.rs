@@ -1,0 +1,123 @@
+//! The distribution's packages that demo and tests use.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process;
+
+use anyhow::{Context, Result, bail};
+
+use super::say;
+use crate::process::{command, find, is_root, run};
+
+const STEP: &str = "packages";
+
+/// A command, and the package of the Debian family that brings it.
+struct Needed {
+    command: &'static str,
+    package: &'static str,
+    purpose: &'static str,
+}
+
+const NEEDED: [Needed; 5] = [
+    Needed { command: "ip", package: "iproute2", purpose: "network namespaces of demo and tests" },
+    Needed { command: "nft", package: "nftables", purpose: "the peer that verdicts are compared with" },
+    Needed { command: "ethtool", package: "ethtool", purpose: "VLAN offload of test interfaces" },
+    Needed { command: "storescp", package: "dcmtk", purpose: "real DICOM" },
+    Needed { command: "promtool", package: PROMETHEUS, purpose: "the check of the metrics page" },
+];
+
+/// Its package also starts a server, which nobody asked for.
+const PROMETHEUS: &str = "prometheus";
+
+/// Asked by Debian's packages before they start a service.
+const START_POLICY: &str = "/usr/sbin/policy-rc.d";
+
+pub(super) fn provide() -> Result<()> {
+    let missing: Vec<&Needed> = NEEDED.iter().filter(|needed| find(needed.command).is_none()).collect();
+    if missing.is_empty() {
+        let commands: Vec<&str> = NEEDED.iter().map(|needed| needed.command).collect();
+        say(STEP, format_args!("present ({})", commands.join(", ")));
+        return Ok(());
+    }
+    for Needed { command, package, purpose } in &missing {
+        say(STEP, format_args!("`{command}` is missing: {purpose} (on Debian: {package})"));
+    }
+    let packages: BTreeSet<&str> = missing.iter().map(|needed| needed.package).collect();
+    let list = packages.iter().copied().collect::<Vec<_>>().join(" ");
+    if find("apt-get").is_none() || !Path::new("/etc/debian_version").exists() {
+        bail!(
+            "demo and tests need what the distribution calls {list}, or something like it; \
+             mend it with the distribution's package manager (only the Debian family is known here)"
+        );
+    }
+    if !is_root() {
+        bail!(
+            "packages are missing; mend it with: \
+             sudo apt-get update && sudo apt-get install --no-install-recommends {list}"
+        );
+    }
+    install(&packages)?;
+    say(STEP, format_args!("installed ({list})"));
+    Ok(())
+}
+
+fn install(packages: &BTreeSet<&str>) -> Result<()> {
+    say(STEP, "apt-get update and install");
+    let apt = || {
+        let mut apt = command("apt-get");
+        apt.arg("--quiet=2").env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    // A source of the machine's own that is out of order need not stop us: what counts is the installation.
+    if let Err(error) = run(apt().arg("update")) {
+        say(STEP, format_args!("{error:#}; going on with the lists that are there"));
+    }
+    let _quiet = StartPolicy::none_for_our_packages()?;
+    run(apt().args(["install", "--no-install-recommends", "--yes"]).args(packages))
+        .context("the packages cannot be installed")?;
+    if packages.contains(PROMETHEUS) && find("systemctl").is_some() {
+        // Nor at the next boot. Where no systemd runs there is nothing to turn off.
+        if let Err(error) = run(command("systemctl").args(["--quiet", "disable", "prometheus.service"])) {
+            say(STEP, format_args!("{error:#}"));
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the packages from starting their servers while it lives, where the machine has no rule of its own.
+struct StartPolicy {
+    ours: bool,
+}
+
+impl StartPolicy {
+    fn none_for_our_packages() -> Result<Self> {
+        if Path::new(START_POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        // 101 is `forbidden by policy`. Should we be killed before the file is removed, it forbids nothing.
+        let rule = format!(
+            "#!/bin/sh\n\
+             # For the time of one `cargo xtask setup`; without effect afterwards, and safe to remove.\n\
+             case \"$1\" in prometheus*|dcmtk*|dcmqrscp*) kill -0 {} 2>/dev/null && exit 101 ;; esac\n\
+             exit 0\n",
+            process::id()
+        );
+        fs::write(START_POLICY, rule).with_context(|| format!("cannot write {START_POLICY}"))?;
+        let policy = Self { ours: true };
+        fs::set_permissions(START_POLICY, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("cannot make {START_POLICY} executable"))?;
+        Ok(policy)
+    }
+}
+
+impl Drop for StartPolicy {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(START_POLICY)
+        {
+            say(STEP, format_args!("cannot remove {START_POLICY}: {error}"));
+        }
+    }
+}
