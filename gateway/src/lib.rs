@@ -7,3 +7,4 @@ pub mod cli;
 pub mod compile;
 pub mod packet;
 pub mod policy;
+pub mod telemetry;
