@@ -38,9 +38,8 @@ impl Tool {
         let home = process::cargo_home()?;
         let mut install = process::cargo();
         // --force: also in place of another version, whoever put it there.
-        install
-            .args(["install", name, "--version", version, "--locked", "--force", "--quiet", "--root"])
-            .arg(&home);
+        install.args(["install", name, "--version", version, "--locked", "--force", "--quiet"]);
+        install.args(*options).arg("--root").arg(&home);
         process::run(&mut install)
             .with_context(|| format!("{name} cannot be installed; it needs a network and a C compiler"))?;
         match self.found() {
