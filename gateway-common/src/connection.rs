@@ -13,8 +13,8 @@ pub const WAYS: usize = 8;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ConnectionKey {
-    /// The end whose (address, port) compares lower as the words stand in memory. An IPv4
-    /// address is `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2). Network byte order.
+    /// The end whose (address, port) compares lower, word by word, each word as the number that
+    /// stands in memory. An IPv4 address is `::ffff:a.b.c.d` (RFC 4291, 2.5.5.2). Network byte order.
     pub low: [u64; 2],
     /// The other end.
     pub high: [u64; 2],
@@ -146,9 +146,6 @@ pub struct Connection {
     /// Changes whenever the entry comes to hold another connection: a reader without the lock
     /// compares it before and after.
     pub sequence: u16,
-    /// Last TCP acknowledgement number from the initiator `[0]` and from the responder `[1]`, host
-    /// byte order: a reset is believed only where it fits (RFC 5961, 3.2).
-    pub acknowledged: [u32; 2],
 }
 
 impl Connection {
@@ -187,3 +184,8 @@ pub struct Bucket {
     /// The entries; one whose state is [`State::Free`] or whose time has passed is absent.
     pub entries: [Connection; WAYS],
 }
+
+// The kernel side and the controller must agree on every byte.
+const _: () = assert!(size_of::<ConnectionKey>() == 40);
+const _: () = assert!(size_of::<Connection>() == 80);
+const _: () = assert!(size_of::<Bucket>() == 24 + WAYS * 80);

@@ -42,4 +42,9 @@ pub struct Event {
     pub tcp_flags: u8,
     /// Zero.
     pub reserved: [u8; 2],
+    /// Packets that this record stands for: itself, and like ones that the limit held back since the
+    /// last record.
+    pub packets: u64,
 }
+
+const _: () = assert!(size_of::<Event>() == 88);

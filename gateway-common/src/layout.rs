@@ -13,6 +13,8 @@ pub const PROGRAM_EGRESS: &str = "clinigate_out";
 
 /// Load-time constant of the programs: a [`crate::table::Config`].
 pub const GLOBAL_CONFIG: &str = "CONFIG";
+/// Load-time constant of aya-log: 0 removes every trace from the program.
+pub const GLOBAL_LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
 /// Maps that outlive generations.
 pub mod shared {
@@ -34,37 +36,41 @@ pub mod shared {
 }
 
 /// Maps of one generation, each of exactly the size that its policy needs.
+///
+/// The kernel rounds every element of an array map up to 8 bytes, so tables of small values are
+/// kept in *pages* of [`crate::table::PAGE`] values: entry `i` is value `i % PAGE` of element
+/// `i / PAGE`, and the whole table is one contiguous run of memory (last page padded with zeros).
 pub mod generation {
     /// Hash of [`crate::place::PlaceKey`] to [`crate::place::Place`].
     pub const PLACES: &str = "PLACES";
     /// Hash of `segment << 16 | EtherType` (`u32`, host byte order) to `u8` 1; EtherType 0 stands
     /// for 802.3 frames with a length (LLC).
     pub const ETHERTYPES: &str = "ETHERTYPES";
-    /// IPv4 stride table, `u32` entries: 16, 8 and 8 bits.
+    /// IPv4 stride table, pages of `u32`: 16, 8 and 8 bits.
     pub const V4: &str = "V4";
-    /// IPv6 stride table, `u32` entries: 16 bits, then fourteen times 8.
+    /// IPv6 stride table, pages of `u32`: 16 bits, then fourteen times 8.
     pub const V6: &str = "V6";
-    /// Array of [`crate::table::Atom`].
+    /// Array of [`crate::table::Atom`] (12 bytes, so 16 apart).
     pub const ATOMS: &str = "ATOMS";
-    /// Array of `u16`: see [`crate::table::SERVICE_ENTRIES`].
+    /// Pages of `u16`: see [`crate::table::SERVICE_ENTRIES`].
     pub const SERVICES: &str = "SERVICES";
-    /// Array of `u16`: see [`crate::table::SOURCE_PORT_ENTRIES`]; one entry where unused.
+    /// Pages of `u16`: see [`crate::table::SOURCE_PORT_ENTRIES`]; one page where unused.
     pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
-    /// Array of `u16`: `service class * source_ports + source-port class` to final class; one
-    /// entry where unused.
+    /// Pages of `u16`: `service class * source_ports + source-port class` to final class; one
+    /// page where unused.
     pub const MATRIX: &str = "MATRIX";
-    /// Array of `u32`: `source class * destinations + destination class` to row.
+    /// Pages of `u32`: `source class * destinations + destination class` to row.
     pub const PAIRS: &str = "PAIRS";
-    /// Array of `u32` ([`crate::table::Cell`]): `row * services + service class`.
+    /// Pages of `u32` ([`crate::table::Cell`]): `row * services + service class`.
     pub const VERDICTS: &str = "VERDICTS";
-    /// Array of `u32` ([`crate::reason::Mode`]), by segment.
+    /// One page of `u32` ([`crate::reason::Mode`]), by segment.
     pub const SEGMENTS: &str = "SEGMENTS";
     /// Per-CPU array of [`crate::counter::PairCounters`], by pair of segments.
     pub const PAIR_COUNTERS: &str = "PAIR_COUNTERS";
     /// Per-CPU array of [`crate::counter::RuleCounters`], by rule divided by
     /// [`crate::counter::RULES_PER_ELEMENT`].
     pub const RULE_COUNTERS: &str = "RULE_COUNTERS";
-    /// All of them.
+    /// All of them. Arrays are made with `BPF_F_MMAPABLE`, hashes and per-CPU arrays are not.
     pub const ALL: [&str; 13] = [
         PLACES,
         ETHERTYPES,

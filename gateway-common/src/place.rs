@@ -27,6 +27,14 @@ pub struct PlaceKey {
     pub vlan: u16,
 }
 
+impl PlaceKey {
+    /// Key under which every interface of the policy stands once, whatever its tags, so that an
+    /// unknown tag can be told from an unknown interface. No frame has it: tags end at 4095.
+    pub const fn interface(ifindex: u32) -> Self {
+        Self { ifindex, outer: u16::MAX, vlan: u16::MAX }
+    }
+}
+
 /// What the policy in force says about a place.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,9 @@ pub const fn node_slot(entry: u32, byte: u8) -> u32 {
     ROOT + (entry & !NODE) * FANOUT + byte as u32
 }
 
+/// Values of a table that stand in one element of its array map.
+pub const PAGE: usize = 256;
+
 /// What is known about an equivalence class of addresses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,6 +138,10 @@ pub struct Config {
     pub neighbour_rate: u32,
     /// Events a second and CPU.
     pub event_rate: u32,
+    /// Buckets of the connection table, a power of two, less one; the dataplane's to set.
+    pub bucket_mask: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Stands before the frame, as XDP metadata, in test runs of a program with

@@ -1,56 +1,86 @@
+//! The programs: an entry on every named interface, the judge of one generation, and the recorder of
+//! the gateway's own connections on the way out.
 #![no_std]
+#![feature(asm_experimental_arch)]
 #![no_main]
-use aya_ebpf::Global;
-use aya_ebpf::{
-    EbpfContext,
-    bindings::xdp_action,
-    btf_maps::{Array, ProgramArray},
-    macros::{btf_map, xdp},
-    programs::XdpContext,
-};
-use gateway_common::connection::Bucket;
-use gateway_common::table::Config;
 
-#[unsafe(no_mangle)]
-static CONFIG: Global<Config> = Global::new(Config {
-    generation: 0,
-    segments: 0,
-    destinations: 0,
-    services: 0,
-    source_ports: 0,
-    hash_key: 0,
-    midstream: 0,
-    test_context: 0,
-    timeouts: [0; 11],
-    neighbour_rate: 0,
-    event_rate: 0,
-});
+mod budget;
+mod classify;
+mod clock;
+mod config;
+mod conntrack;
+mod egress;
+mod events;
+mod fragments;
+mod frame;
+mod health;
+mod icmp;
+mod ipv4;
+mod ipv6;
+mod judge;
+mod maps;
+mod neighbour;
+mod packet;
+mod transport;
+mod verdict;
 
-#[btf_map]
-static CONNECTIONS: Array<Bucket, 16384> = Array::new();
-#[btf_map]
-static GENERATION: ProgramArray<1> = ProgramArray::new();
+use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use aya_log_ebpf::debug;
+use gateway_common::reason::Verdict;
 
+use crate::maps::Work;
+
+/// Entry: jumps to the generation in force. One update of its slot changes every interface at once.
 #[xdp(frags)]
-pub fn clinigate(ctx: XdpContext) -> u32 {
-    unsafe { GENERATION.tail_call(&ctx, 0) };
+fn clinigate(context: XdpContext) -> u32 {
+    // SAFETY: nothing here needs dropping; the call returns only where the slot is empty.
+    unsafe { maps::GENERATION.tail_call(&context, 0) };
+    if let Some(counter) = maps::NO_POLICY.get_ptr_mut(0) {
+        // SAFETY: this CPU's element.
+        unsafe { verdict::add(counter, frame::length(&context)) };
+    }
     xdp_action::XDP_DROP
 }
+
+/// The judge of one generation.
 #[xdp(frags)]
-pub fn clinigate_judge(ctx: XdpContext) -> u32 {
-    let Some(b) = CONNECTIONS.get_ptr_mut(ctx.rx_queue_index()) else { return 1 };
-    unsafe {
-        aya_ebpf::helpers::bpf_spin_lock((&raw mut (*b).lock).cast());
-        (*b).tags[0] += 1;
-        aya_ebpf::helpers::bpf_spin_unlock((&raw mut (*b).lock).cast());
+fn clinigate_judge(context: XdpContext) -> u32 {
+    let Some((now, ifindex)) = clock::now_and_interface(&context) else { return xdp_action::XDP_ABORTED };
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: this CPU's element; a packet is judged to its end before the next begins.
+    let work = unsafe { &mut *work };
+    judge::judge(&context, ifindex, now, work);
+    frame::forget();
+    let Work { link, packet, judgement, .. } = work;
+    let verdict = verdict::settle(&context, judgement);
+    debug!(
+        &context,
+        "if {} vlan {} proto {} port {}: reason {} rule {} verdict {}",
+        ifindex,
+        link.place.vlan,
+        packet.protocol,
+        u16::from_be(packet.destination_port),
+        judgement.reason as u8,
+        judgement.rule,
+        verdict as u8
+    );
+    if verdict == Verdict::Drop || verdict == Verdict::Audit {
+        events::report(judgement, verdict, link, packet, frame::length(&context), now);
     }
-    if CONFIG.load().midstream == 1 {
-        return 0;
-    }
-    xdp_action::XDP_PASS
+    if verdict == Verdict::Drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
 }
-#[cfg(not(test))]
+
+/// Egress: records connections that the gateway itself opens, so that their replies come in.
+#[classifier]
+fn clinigate_out(context: TcContext) -> i32 {
+    egress::record(&context);
+    TC_ACT_UNSPEC
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // Nothing here panics: the verifier would refuse the loop.
     loop {}
 }

@@ -1,0 +1,28 @@
+//! Time and place of a frame: the kernel's, or in test runs those that stand before the frame.
+
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::programs::XdpContext;
+use gateway_common::table::TestContext;
+
+use crate::config;
+
+/// Nanoseconds on the coarse monotonic clock, and the ingress interface. `None` for a test frame
+/// without its context.
+#[inline(always)]
+pub(crate) fn now_and_interface(context: &XdpContext) -> Option<(u64, u32)> {
+    if config::test_context() == 1 {
+        let at = context.metadata();
+        if at + size_of::<TestContext>() > context.metadata_end() {
+            return None;
+        }
+        // SAFETY: the bytes lie between the metadata's begin and end, checked just above.
+        let test = unsafe { (at as *const TestContext).read_unaligned() };
+        return Some((test.now, test.ifindex));
+    }
+    // SAFETY: a field of the context. Volatile, or the compiler merges this load with the one above into
+    // one from a chosen pointer, which the verifier refuses.
+    let ifindex = unsafe { (&raw const (*context.ctx).ingress_ifindex).read_volatile() };
+    // SAFETY: a helper without arguments. Coarse: its milliseconds are precise enough for timeouts, and
+    // it costs a fraction of the exact clock.
+    Some((unsafe { bpf_ktime_get_coarse_ns() }, ifindex))
+}

@@ -1,0 +1,56 @@
+//! The load-time constants, read one field at a time so that the verifier sees each as a known number
+//! and removes the code of features that are off.
+
+use gateway_common::connection::State;
+use gateway_common::table::Config;
+
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config {
+    generation: 0,
+    segments: 0,
+    destinations: 0,
+    services: 0,
+    source_ports: 0,
+    hash_key: 0,
+    midstream: 0,
+    test_context: 0,
+    timeouts: [0; State::COUNT],
+    neighbour_rate: 0,
+    event_rate: 0,
+    bucket_mask: 0,
+    reserved: 0,
+};
+
+macro_rules! fields {
+    ($($name:ident),+) => {
+        $(#[inline(always)]
+        pub(crate) fn $name() -> u32 {
+            // SAFETY: a field of a static. Volatile, because the controller changes the constant after
+            // the compiler has seen it.
+            unsafe { core::ptr::read_volatile(&raw const CONFIG.$name) }
+        })+
+    };
+}
+
+fields!(
+    generation,
+    segments,
+    destinations,
+    services,
+    source_ports,
+    hash_key,
+    midstream,
+    test_context,
+    neighbour_rate,
+    event_rate,
+    bucket_mask
+);
+
+/// Nanoseconds of idleness after which a connection in `state` ends.
+#[inline(always)]
+pub(crate) fn timeout(state: u8) -> u64 {
+    let state = if (state as usize) < State::COUNT { state as usize } else { 0 };
+    // SAFETY: within the array; volatile as above.
+    let seconds = unsafe { core::ptr::read_volatile((&raw const CONFIG.timeouts).cast::<u32>().add(state)) };
+    u64::from(seconds) * 1_000_000_000
+}

@@ -1,0 +1,304 @@
+//! The connection table: lookup without a lock, insertion under the bucket's lock, and the states
+//! of TCP (RFC 9293), UDP and echo.
+
+use aya_ebpf::helpers::{bpf_spin_lock, bpf_spin_unlock};
+use gateway_common::connection::{Bucket, Connection, ConnectionKey, State, WAYS};
+
+use crate::maps::CONNECTIONS;
+use crate::packet::{Fragment, Packet, protocol};
+use crate::transport::flag;
+use crate::{config, health};
+
+/// A key, and where its hash puts it.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot {
+    pub(crate) key: ConnectionKey,
+    /// The packet's source is the key's `high` end.
+    pub(crate) source_is_high: bool,
+    buckets: [u32; 2],
+    tag: u16,
+}
+
+impl Slot {
+    pub(crate) const EMPTY: Self = Self {
+        key: ConnectionKey {
+            low: [0; 2],
+            high: [0; 2],
+            low_port: 0,
+            high_port: 0,
+            protocol: 0,
+            reserved: [0; 3],
+        },
+        source_is_high: false,
+        buckets: [0; 2],
+        tag: 0,
+    };
+}
+
+/// The slot of the connection that `packet` belongs to.
+#[inline(always)]
+pub(crate) fn slot(packet: &Packet, slot: &mut Slot) {
+    let source_is_high = if packet.source[0] != packet.destination[0] {
+        packet.source[0] > packet.destination[0]
+    } else if packet.source[1] != packet.destination[1] {
+        packet.source[1] > packet.destination[1]
+    } else {
+        packet.source_port > packet.destination_port
+    };
+    slot.key.protocol = packet.protocol;
+    slot.key.reserved = [0; 3];
+    if source_is_high {
+        slot.key.low = packet.destination;
+        slot.key.low_port = packet.destination_port;
+        slot.key.high = packet.source;
+        slot.key.high_port = packet.source_port;
+    } else {
+        slot.key.low = packet.source;
+        slot.key.low_port = packet.source_port;
+        slot.key.high = packet.destination;
+        slot.key.high_port = packet.destination_port;
+    }
+    slot.source_is_high = source_is_high;
+    let hash = hash(&slot.key);
+    slot.buckets = [hash as u32 & config::bucket_mask(), (hash >> 24) as u32 & config::bucket_mask()];
+    // Zero is the tag of an entry that was never used.
+    slot.tag = (hash >> 48) as u16 | 1;
+}
+
+/// Multiply and fold, keyed by a number drawn at each boot so that nobody outside can aim at a
+/// bucket. The constants are those of `MurmurHash3`'s finalizer.
+#[inline(always)]
+fn hash(key: &ConnectionKey) -> u64 {
+    let tail = u64::from(key.low_port) | u64::from(key.high_port) << 16 | u64::from(key.protocol) << 32;
+    let mut hash = u64::from(config::hash_key()) ^ tail;
+    hash = fold(hash ^ key.low[1]);
+    hash = fold(hash ^ key.high[1]);
+    // IPv4 has nothing there.
+    if key.low[0] | key.high[0] != 0 {
+        hash = fold(hash ^ key.low[0]);
+        hash = fold(hash ^ key.high[0]);
+    }
+    fold(hash)
+}
+
+#[inline(always)]
+const fn fold(value: u64) -> u64 {
+    let value = (value ^ value >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (value ^ value >> 29).wrapping_mul(0xc4ce_b9fe_1a85_ec53)
+}
+
+/// The live connection in a slot.
+#[inline(always)]
+pub(crate) fn find(slot: &Slot, now: u64) -> Option<*mut Connection> {
+    find_in(slot, slot.buckets[0], now).or_else(|| find_in(slot, slot.buckets[1], now))
+}
+
+#[inline(always)]
+fn find_in(slot: &Slot, index: u32, now: u64) -> Option<*mut Connection> {
+    let bucket = CONNECTIONS.get_ptr_mut(index)?;
+    for way in 0..WAYS {
+        // SAFETY: the map returned a whole bucket, and `way` is below its number of entries.
+        let entry = unsafe {
+            if (&raw const (*bucket).tags).cast::<u16>().add(way).read_volatile() != slot.tag {
+                continue;
+            }
+            (&raw mut (*bucket).entries).cast::<Connection>().add(way)
+        };
+        // SAFETY: as above. The entry may change under us: the sequence says whether it did.
+        unsafe {
+            let sequence = (&raw const (*entry).sequence).read_volatile();
+            if (&raw const (*entry).state).read_volatile() != State::Free as u8
+                && same(&(*entry).key, &slot.key)
+                && (*entry).expires > now
+                && (&raw const (*entry).sequence).read_volatile() == sequence
+            {
+                return Some(entry);
+            }
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn same(one: &ConnectionKey, other: &ConnectionKey) -> bool {
+    one.low[1] == other.low[1]
+        && one.high[1] == other.high[1]
+        && one.low_port == other.low_port
+        && one.high_port == other.high_port
+        && one.protocol == other.protocol
+        && one.low[0] == other.low[0]
+        && one.high[0] == other.high[0]
+}
+
+/// Writes a connection into its slot: over an entry of the same key, else into a free or expired one of
+/// either bucket. False where both are full of live connections: nothing that lives is ever evicted.
+#[inline(always)]
+pub(crate) fn insert(slot: &Slot, new: &Connection, now: u64) -> bool {
+    let inserted =
+        insert_into(slot, slot.buckets[0], new, now) || insert_into(slot, slot.buckets[1], new, now);
+    if inserted {
+        health::bump(|health| &raw mut health.connections_inserted);
+    } else {
+        health::bump(|health| &raw mut health.connections_refused);
+    }
+    inserted
+}
+
+#[inline(always)]
+fn insert_into(slot: &Slot, index: u32, new: &Connection, now: u64) -> bool {
+    let Some(bucket) = CONNECTIONS.get_ptr_mut(index) else { return false };
+    let mut free = WAYS;
+    // SAFETY: the map returned a whole bucket; no helper is called while its lock is held.
+    unsafe {
+        bpf_spin_lock((&raw mut (*bucket).lock).cast());
+        let entries = (&raw mut (*bucket).entries).cast::<Connection>();
+        for way in 0..WAYS {
+            let entry = entries.add(way);
+            if same(&(*entry).key, &slot.key) {
+                free = way;
+                break;
+            }
+            if free == WAYS && ((*entry).state == State::Free as u8 || (*entry).expires <= now) {
+                free = way;
+            }
+        }
+        if free < WAYS {
+            let entry = entries.add(free);
+            let sequence = (*entry).sequence.wrapping_add(1);
+            (&raw mut (*entry).state).write_volatile(State::Free as u8);
+            (&raw mut (*entry).sequence).write_volatile(sequence);
+            (&raw mut (*bucket).tags).cast::<u16>().add(free).write_volatile(slot.tag);
+            (*entry).key = slot.key;
+            (*entry).expires = new.expires;
+            (*entry).generation = new.generation;
+            (*entry).rule = new.rule;
+            (*entry).ifindex = new.ifindex;
+            (*entry).vlan = new.vlan;
+            (*entry).outer = new.outer;
+            (*entry).segment = new.segment;
+            (*entry).flags = new.flags;
+            (&raw mut (*entry).state).write_volatile(new.state);
+        }
+        bpf_spin_unlock((&raw mut (*bucket).lock).cast());
+    }
+    free < WAYS
+}
+
+/// Ends a connection.
+#[inline(always)]
+pub(crate) fn remove(entry: *mut Connection) {
+    // SAFETY: an entry that `find` returned lies in the map for as long as the program runs.
+    unsafe { (&raw mut (*entry).state).write_volatile(State::Free as u8) };
+}
+
+/// Whether `packet` comes from the end that opened the connection.
+#[inline(always)]
+pub(crate) fn from_initiator(connection: &Connection, slot: &Slot) -> bool {
+    (connection.flags & Connection::HIGH_INITIATED != 0) == slot.source_is_high
+}
+
+/// The state in which a first packet puts a connection.
+#[inline(always)]
+pub(crate) fn first_state(protocol: u8, midstream: bool) -> State {
+    match protocol {
+        protocol::TCP if midstream => State::Established,
+        protocol::TCP => State::SynSent,
+        protocol::UDP => State::UdpNew,
+        protocol::ICMP | protocol::ICMPV6 => State::Echo,
+        _ => State::Other,
+    }
+}
+
+/// A SYN that may open a connection.
+#[inline(always)]
+pub(crate) fn is_opening(packet: &Packet) -> bool {
+    packet.tcp_flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN
+}
+
+/// Whether a packet asks for a new connection on the ends of one that has closed.
+#[inline(always)]
+pub(crate) fn reopens(connection: &Connection, packet: &Packet) -> bool {
+    packet.protocol == protocol::TCP
+        && packet.fragment != Fragment::Later
+        && is_opening(packet)
+        && (connection.state == State::FinWait as u8
+            || connection.state == State::Closing as u8
+            || connection.state == State::Reset as u8)
+}
+
+/// Moves a connection on by a packet, and its end into the future.
+#[inline(always)]
+pub(crate) fn advance(entry: *mut Connection, packet: &Packet, from_initiator: bool, now: u64) {
+    // SAFETY: an entry that `find` returned. Two CPUs may write the same entry at once, each a whole
+    // field: the later one stands, and the next packet mends what was lost.
+    unsafe {
+        let old = (*entry).state;
+        let mut state = old;
+        if packet.protocol == protocol::TCP {
+            if packet.fragment != Fragment::Later {
+                let flags = (*entry).flags;
+                let closing = flags | fin(packet, from_initiator);
+                if closing != flags {
+                    (*entry).flags = closing;
+                }
+                state = tcp(old, packet.tcp_flags, closing, from_initiator);
+            }
+        } else if old == State::UdpNew as u8 && !from_initiator {
+            state = State::UdpStream as u8;
+        }
+        if state != old {
+            (*entry).state = state;
+        }
+        let expires = now + config::timeout(state);
+        // Seconds are precise enough: a store that both directions' CPUs fight over costs more than
+        // the decision.
+        if state != old || expires > (*entry).expires + 1_000_000_000 {
+            (*entry).expires = expires;
+        }
+    }
+}
+
+#[inline(always)]
+const fn fin(packet: &Packet, from_initiator: bool) -> u8 {
+    if packet.tcp_flags & flag::FIN == 0 {
+        0
+    } else if from_initiator {
+        Connection::FIN_INITIATOR
+    } else {
+        Connection::FIN_RESPONDER
+    }
+}
+
+/// The state after a TCP segment with `flags`; `closing` has the connection's FIN bits with this
+/// segment's.
+///
+/// A reset shortens the connection's life to seconds and does not end it: the ends know best whether
+/// the reset was theirs (RFC 5961), and a segment that follows shows that it was not.
+#[inline(always)]
+fn tcp(state: u8, flags: u8, closing: u8, from_initiator: bool) -> u8 {
+    const BOTH: u8 = Connection::FIN_INITIATOR | Connection::FIN_RESPONDER;
+    if flags & flag::RST != 0 {
+        return State::Reset as u8;
+    }
+    if state == State::SynSent as u8 {
+        if flags & flag::SYN != 0 && !from_initiator {
+            return State::SynReceived as u8;
+        }
+        return state;
+    }
+    if state == State::SynReceived as u8 {
+        if flags & (flag::SYN | flag::ACK) != flag::ACK || !from_initiator {
+            return state;
+        }
+        return State::Established as u8;
+    }
+    if closing & BOTH == BOTH {
+        State::Closing as u8
+    } else if closing & BOTH != 0 {
+        State::FinWait as u8
+    } else {
+        State::Established as u8
+    }
+}
+
+const _: () = assert!(size_of::<Bucket>() < 1024);

@@ -1,0 +1,138 @@
+//! Connections that the gateway itself opens: recorded as they leave, so that their replies are known.
+//! What is forwarded leaves here too and is passed over: it was judged when it arrived.
+
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
+use aya_ebpf::programs::TcContext;
+use gateway_common::connection::Connection;
+use gateway_common::place::{SEGMENT_GATEWAY, SEGMENT_WAN};
+use gateway_common::table::NO_RULE;
+
+use crate::conntrack::{self, Slot};
+use crate::packet::{Fragment, Packet, ethertype, protocol};
+use crate::transport::flag;
+use crate::{config, frame, transport};
+
+const ETHERNET: usize = 14;
+const TAG: usize = 4;
+const IPV6_HEADER: usize = 40;
+
+/// Records the connection of a packet that the gateway sends.
+#[inline(always)]
+pub(crate) fn record(context: &TcContext) {
+    // SAFETY: the context is the program's own. The kernel notes there on which interface a packet
+    // arrived; one that was made here arrived on none.
+    if unsafe { (*context.skb.skb).ingress_ifindex } != 0 {
+        return;
+    }
+    let mut packet = Packet::EMPTY;
+    if read(context, &mut packet).is_none() || is_group(packet.destination) {
+        return;
+    }
+    let mut slot = Slot::EMPTY;
+    conntrack::slot(&packet, &mut slot);
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if let Some(entry) = conntrack::find(&slot, now) {
+        // SAFETY: `find` returns entries of the map, which live as long as the program runs.
+        let connection = unsafe { &*entry };
+        if !conntrack::reopens(connection, &packet) {
+            conntrack::advance(entry, &packet, conntrack::from_initiator(connection, &slot), now);
+            return;
+        }
+    }
+    if !opens(&packet) {
+        return;
+    }
+    let state = conntrack::first_state(packet.protocol, !conntrack::is_opening(&packet)) as u8;
+    let high_initiated = if slot.source_is_high { Connection::HIGH_INITIATED } else { 0 };
+    let new = Connection {
+        key: slot.key,
+        expires: now + config::timeout(state),
+        // Generation 0 is never in force: the first reply is judged, and finds its place.
+        generation: 0,
+        rule: NO_RULE,
+        ifindex: [0; 2],
+        vlan: [0; 2],
+        outer: [0; 2],
+        segment: [SEGMENT_GATEWAY, SEGMENT_WAN],
+        state,
+        flags: high_initiated | Connection::GATEWAY,
+        sequence: 0,
+    };
+    conntrack::insert(&slot, &new, now);
+}
+
+/// Whether a packet of the gateway opens a connection. TCP may be taken up in its middle here: what
+/// the gateway sends is its own.
+#[inline(always)]
+fn opens(packet: &Packet) -> bool {
+    match packet.protocol {
+        protocol::TCP => packet.tcp_flags & flag::RST == 0,
+        protocol::ICMP | protocol::ICMPV6 => transport::is_echo_request(packet),
+        protocol::IGMP => false,
+        _ => true,
+    }
+}
+
+#[inline(always)]
+fn read(context: &TcContext, packet: &mut Packet) -> Option<()> {
+    let mut network = ETHERNET;
+    let mut kind = u16::from_be(context.load(ETHERNET - 2).ok()?);
+    if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
+        network += TAG;
+        kind = u16::from_be(context.load(network - 2).ok()?);
+    }
+    match kind {
+        ethertype::IPV4 => {
+            let version_length: u8 = context.load(network).ok()?;
+            packet.protocol = context.load(network + 9).ok()?;
+            let fragment: u16 = context.load(network + 6).ok()?;
+            packet.source = frame::mapped(context.load(network + 12).ok()?);
+            packet.destination = frame::mapped(context.load(network + 16).ok()?);
+            packet.transport = network + usize::from(version_length & 0x0f) * 4;
+            if u16::from_be(fragment) & 0x1fff != 0 {
+                packet.fragment = Fragment::Later;
+            }
+        }
+        ethertype::IPV6 => {
+            packet.protocol = context.load(network + 6).ok()?;
+            packet.source = context.load(network + 8).ok()?;
+            packet.destination = context.load(network + 24).ok()?;
+            packet.transport = network + IPV6_HEADER;
+        }
+        _ => return None,
+    }
+    if packet.fragment == Fragment::Later {
+        return None;
+    }
+    match packet.protocol {
+        protocol::TCP | protocol::UDP => {
+            let ports: [u16; 2] = context.load(packet.transport).ok()?;
+            packet.source_port = ports[0];
+            packet.destination_port = ports[1];
+            if packet.protocol == protocol::TCP {
+                packet.tcp_flags = context.load(packet.transport + 13).ok()?;
+            }
+        }
+        protocol::ICMP | protocol::ICMPV6 => {
+            packet.icmp_type = context.load(packet.transport).ok()?;
+            if transport::is_echo(packet) {
+                let identifier: u16 = context.load(packet.transport + 4).ok()?;
+                packet.source_port = identifier;
+                packet.destination_port = identifier;
+            }
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// Multicast or limited broadcast: no reply comes from such an address.
+#[inline(always)]
+fn is_group(address: [u64; 2]) -> bool {
+    if frame::is_mapped(address) {
+        let first = (address[1] >> 32) as u8;
+        return first >= 224;
+    }
+    address[0] as u8 == 0xff
+}

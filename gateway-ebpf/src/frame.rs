@@ -1,0 +1,82 @@
+//! Bounds-checked access to the bytes of a frame.
+
+use aya_ebpf::helpers::bpf_xdp_get_buff_len;
+use aya_ebpf::programs::XdpContext;
+use gateway_common::reason::Reason;
+
+/// Furthest offset at which a header may begin: two tags, IPv4 or IPv6 with every extension header
+/// that is walked, and an ICMP error that quotes as much. A bound that the verifier can follow.
+const OFFSET_LIMIT: usize = 0x3ff;
+
+/// Makes the compiler forget what it knows of memory: values are read again, and are unknown to the
+/// verifier. Placed where many paths meet.
+#[inline(always)]
+pub(crate) fn forget() {
+    // SAFETY: a jump to the next instruction, which the kernel removes. A compiler fence would say the
+    // same, but LLVM's BPF backend cannot lower one; and with no instruction at all two source lines
+    // would share an address, which the kernel refuses.
+    unsafe { core::arch::asm!("goto +0", options(nostack, preserves_flags)) };
+}
+
+/// The value of type `T` at `offset` bytes into the frame.
+#[inline(always)]
+pub(crate) fn read<T: Copy>(context: &XdpContext, offset: usize) -> Result<T, Reason> {
+    if offset > OFFSET_LIMIT {
+        return Err(Reason::Truncated);
+    }
+    let begin = opaque(context.data() + opaque(offset & OFFSET_LIMIT));
+    if begin + size_of::<T>() > context.data_end() {
+        return Err(Reason::Truncated);
+    }
+    // SAFETY: the bytes lie between data and data_end, checked just above; packets have no
+    // alignment.
+    Ok(unsafe { (begin as *const T).read_unaligned() })
+}
+
+/// A number that the compiler cannot reason about: it keeps the bound that the verifier needs to see,
+/// and the pointer that was checked is the one that is used.
+#[inline(always)]
+pub(crate) fn opaque(mut value: usize) -> usize {
+    // SAFETY: a register keeps its value.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags))
+    };
+    value
+}
+
+/// Bytes of the frame that can be read here: all of it, but for a multi-buffer frame its first buffer.
+#[inline(always)]
+pub(crate) fn linear_length(context: &XdpContext) -> usize {
+    context.data_end() - context.data()
+}
+
+/// Bytes of the whole frame, all buffers counted.
+#[inline(always)]
+pub(crate) fn whole_length(context: &XdpContext) -> usize {
+    // SAFETY: the context is the program's own.
+    unsafe { bpf_xdp_get_buff_len(context.ctx) as usize }
+}
+
+/// Bytes of the frame, for counters.
+#[inline(always)]
+pub(crate) fn length(context: &XdpContext) -> u64 {
+    whole_length(context) as u64
+}
+
+/// A 16-bit number in network byte order.
+#[inline(always)]
+pub(crate) fn read_be16(context: &XdpContext, offset: usize) -> Result<u16, Reason> {
+    Ok(u16::from_be(read(context, offset)?))
+}
+
+/// An IPv4 address as the programs keep it: `::ffff:a.b.c.d`, network byte order.
+#[inline(always)]
+pub(crate) const fn mapped(v4: u32) -> [u64; 2] {
+    [0, (v4 as u64) << 32 | 0xffff_0000]
+}
+
+/// Whether an address is one that [`mapped`] made.
+#[inline(always)]
+pub(crate) const fn is_mapped(address: [u64; 2]) -> bool {
+    address[0] == 0 && address[1] as u32 == 0xffff_0000
+}

@@ -1,0 +1,111 @@
+//! IPv4 (RFC 791).
+
+use aya_ebpf::programs::XdpContext;
+use gateway_common::reason::Reason;
+
+use crate::frame;
+use crate::packet::{Fragment, Packet, protocol};
+
+/// The fixed part of the header, as it stands in the packet.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+pub(crate) struct Header {
+    version_length: u8,
+    _service: u8,
+    total_length: u16,
+    identification: u16,
+    flags_offset: u16,
+    hop_limit: u8,
+    protocol: u8,
+    _checksum: u16,
+    source: u32,
+    destination: u32,
+}
+
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET: u16 = 0x1fff;
+/// Option numbers (IANA): loose and strict source route.
+const LOOSE_SOURCE_ROUTE: u8 = 131;
+const STRICT_SOURCE_ROUTE: u8 = 137;
+
+/// Reads the header at `offset`, and checks that the packet is whole.
+#[inline(always)]
+pub(crate) fn parse(context: &XdpContext, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+    let header: Header = frame::read(context, offset)?;
+    let header_length = fields(&header, offset, packet)?;
+    let total = usize::from(u16::from_be(header.total_length));
+    if total < header_length {
+        return Err(Reason::MalformedIpv4);
+    }
+    // The frame may be longer (Ethernet pads to 60 bytes), never shorter.
+    if offset + total > frame::linear_length(context) && offset + total > frame::whole_length(context) {
+        return Err(Reason::Truncated);
+    }
+    packet.payload = total - header_length;
+    if header_length > size_of::<Header>() {
+        refuse_source_route(context, offset + size_of::<Header>(), offset + header_length)?;
+    }
+    let flags_offset = u16::from_be(header.flags_offset);
+    if flags_offset & OFFSET != 0 {
+        // RFC 1858: a second fragment that begins inside the transport header could rewrite it.
+        if packet.protocol == protocol::TCP && flags_offset & OFFSET < 3 {
+            return Err(Reason::InvalidFragment);
+        }
+        packet.fragment = Fragment::Later;
+    } else if flags_offset & MORE_FRAGMENTS != 0 {
+        packet.fragment = Fragment::First;
+    }
+    Ok(())
+}
+
+/// Reads the header of a packet that an ICMP error quotes: its end is missing.
+#[inline(always)]
+pub(crate) fn parse_quoted(context: &XdpContext, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
+    let header: Header = frame::read(context, offset)?;
+    fields(&header, offset, packet)?;
+    if u16::from_be(header.flags_offset) & OFFSET != 0 {
+        packet.fragment = Fragment::Later;
+    }
+    Ok(())
+}
+
+/// Takes over the fields that both kinds of packet have; returns the header's length.
+#[inline(always)]
+fn fields(header: &Header, offset: usize, packet: &mut Packet) -> Result<usize, Reason> {
+    let header_length = usize::from(header.version_length & 0x0f) * 4;
+    if header.version_length >> 4 != 4 || header_length < size_of::<Header>() {
+        return Err(Reason::MalformedIpv4);
+    }
+    packet.source = frame::mapped(header.source);
+    packet.destination = frame::mapped(header.destination);
+    packet.identification = u32::from(header.identification);
+    packet.protocol = header.protocol;
+    packet.hop_limit = header.hop_limit;
+    packet.transport = offset + header_length;
+    Ok(header_length)
+}
+
+/// Walks the options: at most 40 bytes.
+#[inline(always)]
+fn refuse_source_route(context: &XdpContext, begin: usize, end: usize) -> Result<(), Reason> {
+    let mut offset = begin;
+    for _ in 0..40 {
+        if offset >= end {
+            return Ok(());
+        }
+        let kind: u8 = frame::read(context, offset)?;
+        match kind {
+            0 => return Ok(()),
+            1 => offset += 1,
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(Reason::SourceRoute),
+            _ => {
+                let length: u8 = frame::read(context, offset + 1)?;
+                if length < 2 {
+                    return Err(Reason::MalformedIpv4);
+                }
+                offset += usize::from(length);
+            }
+        }
+    }
+    if offset > end { Err(Reason::MalformedIpv4) } else { Ok(()) }
+}

@@ -1,0 +1,382 @@
+//! The judgement on one frame, in the order that the documentation promises.
+
+use aya_ebpf::programs::XdpContext;
+use gateway_common::connection::{Connection, ConnectionKey, State};
+use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN};
+use gateway_common::reason::Reason;
+use gateway_common::table::{Atom, Cell, NO_RULE};
+
+use crate::classify::{self, ServiceKey};
+use crate::conntrack::{self, Slot};
+use crate::maps::{ETHERTYPES, PLACES, Work};
+use crate::packet::{self, Fragment, Link, Packet, ethertype, protocol};
+use crate::{config, fragments, frame, health, icmp, neighbour, transport};
+
+/// Ports of DHCP (RFC 2131), network byte order: the only IPv4 that a host without an address sends.
+const DHCP_CLIENT: u16 = 68u16.to_be();
+const DHCP_SERVER: u16 = 67u16.to_be();
+
+/// What was found.
+#[derive(Clone, Copy)]
+pub(crate) struct Judgement {
+    pub(crate) reason: Reason,
+    /// The rule that decided, or [`NO_RULE`].
+    pub(crate) rule: u32,
+    /// Segments of source and destination; [`SEGMENT_UNKNOWN`] where the place is unknown, or the
+    /// frame was judged before its destination was looked up.
+    pub(crate) source: u16,
+    pub(crate) destination: u16,
+}
+
+impl Judgement {
+    const EMPTY: Self = Self {
+        reason: Reason::Internal,
+        rule: NO_RULE,
+        source: SEGMENT_UNKNOWN,
+        destination: SEGMENT_UNKNOWN,
+    };
+}
+
+/// Judges a frame; leaves in `work` what could be read of it, and the judgement.
+#[inline(always)]
+pub(crate) fn judge(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) {
+    work.link = Link::EMPTY;
+    work.packet = Packet::EMPTY;
+    work.judgement = Judgement::EMPTY;
+    frame::forget();
+    work.judgement.reason = match examine(context, ifindex, now, work) {
+        Ok(reason) | Err(reason) => reason,
+    };
+}
+
+/// The reason: `Ok` and `Err` tell only whether the way ended early.
+#[inline(always)]
+fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Result<Reason, Reason> {
+    let Work { link, packet, quoted, slot, judgement } = work;
+    packet::link(context, ifindex, link)?;
+    frame::forget();
+    if link.ethertype != ethertype::IPV4 && link.ethertype != ethertype::IPV6 {
+        let place = place(link, judgement)?;
+        return not_ip(context, link, &place, now);
+    }
+    if let Err(reason) = packet::network(context, link, packet) {
+        place(link, judgement)?;
+        return Err(reason);
+    }
+    frame::forget();
+    if packet.fragment == Fragment::Later && !fragments::resolve(packet, now) {
+        let place = place(link, judgement)?;
+        guard(&place, packet)?;
+        return Err(Reason::UnknownFragment);
+    }
+    frame::forget();
+    conntrack::slot(packet, slot);
+    frame::forget();
+    let found = conntrack::find(slot, now);
+    if let Some(entry) = found {
+        // SAFETY: `find` returns entries of the map, which live as long as the program runs.
+        let connection = unsafe { &*entry };
+        let initiator = conntrack::from_initiator(connection, slot);
+        if connection.generation == config::generation()
+            && at_known_place(connection, initiator, &link.place)
+            && !conntrack::reopens(connection, packet)
+        {
+            return Ok(established(entry, initiator, packet, judgement, now));
+        }
+    }
+
+    let place = place(link, judgement)?;
+    let source = guard(&place, packet)?;
+    frame::forget();
+    if let Some(entry) = found {
+        // SAFETY: as above.
+        let connection = unsafe { &mut *entry };
+        if !conntrack::reopens(connection, packet) {
+            if connection.generation != config::generation() {
+                revalidate(connection, judgement)?;
+            }
+            let initiator = conntrack::from_initiator(connection, slot);
+            settle(connection, initiator, &link.place, &place);
+            return Ok(established(entry, initiator, packet, judgement, now));
+        }
+    }
+
+    let destination = classify::atom(packet.destination).ok_or(Reason::Internal)?;
+    judgement.destination = destination.segment;
+    if neighbour::is_link_control(packet, &destination) {
+        return neighbour::control(context, link, packet, &place, now);
+    }
+    if source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 && destination.segment != SEGMENT_GATEWAY {
+        return Err(Reason::Martian);
+    }
+    if packet.fragment != Fragment::Later && transport::is_error(packet) {
+        return icmp::related(context, packet, quoted, slot, judgement, now);
+    }
+    first(packet, link, &source, &destination, slot, judgement, now)
+}
+
+/// A packet that belongs to no connection.
+#[inline(always)]
+fn first(
+    packet: &Packet,
+    link: &Link,
+    source: &Atom,
+    destination: &Atom,
+    slot: &Slot,
+    judgement: &mut Judgement,
+    now: u64,
+) -> Result<Reason, Reason> {
+    if packet.protocol == protocol::TCP && !conntrack::is_opening(packet) && config::midstream() == 0 {
+        return Err(Reason::NotInConnection);
+    }
+    let cell = classify::decide(source, destination, &service_of(packet)).ok_or(Reason::Internal)?;
+    judgement.rule = cell.rule();
+    if cell.is_allow() {
+        return admit(packet, link, destination, slot, judgement, now, true);
+    }
+    let reason = if cell == Cell::NO_RULE { Reason::NoFlow } else { Reason::Denied };
+    if config::midstream() == 1 && packet.protocol == protocol::TCP && !conntrack::is_opening(packet) {
+        // Taken up in its middle, the first packet may be the listener's.
+        let mut back = service_of(packet);
+        back.source_port = packet.destination_port;
+        back.destination_port = packet.source_port;
+        let cell = classify::decide(destination, source, &back).ok_or(Reason::Internal)?;
+        if cell.is_allow() {
+            judgement.rule = cell.rule();
+            return admit(packet, link, destination, slot, judgement, now, false);
+        }
+    }
+    Err(reason)
+}
+
+/// Records the connection of an allowed packet, where it has one.
+#[inline(always)]
+fn admit(
+    packet: &Packet,
+    link: &Link,
+    destination: &Atom,
+    slot: &Slot,
+    judgement: &Judgement,
+    now: u64,
+    by_initiator: bool,
+) -> Result<Reason, Reason> {
+    let icmp = packet.protocol == protocol::ICMP || packet.protocol == protocol::ICMPV6;
+    if destination.flags & Atom::GROUP != 0 || (icmp && !transport::is_echo_request(packet)) {
+        return Ok(Reason::Flow);
+    }
+    let midstream = packet.protocol == protocol::TCP && !conntrack::is_opening(packet);
+    if midstream && packet.tcp_flags & transport::flag::RST != 0 {
+        return Err(Reason::NotInConnection);
+    }
+    let state = conntrack::first_state(packet.protocol, midstream) as u8;
+    let high_initiated = slot.source_is_high == by_initiator;
+    let side = usize::from(!by_initiator);
+    let mut new = Connection {
+        key: ConnectionKey {
+            low: [0; 2],
+            high: [0; 2],
+            low_port: 0,
+            high_port: 0,
+            protocol: 0,
+            reserved: [0; 3],
+        },
+        expires: now + config::timeout(state),
+        generation: config::generation(),
+        rule: judgement.rule,
+        ifindex: [0; 2],
+        vlan: [0; 2],
+        outer: [0; 2],
+        segment: [judgement.source, judgement.destination],
+        state,
+        flags: if high_initiated { Connection::HIGH_INITIATED } else { 0 },
+        sequence: 0,
+    };
+    if midstream {
+        new.flags |= Connection::MIDSTREAM;
+    }
+    if side == 1 {
+        new.segment = [judgement.destination, judgement.source];
+        new.ifindex[1] = link.place.ifindex;
+        new.vlan[1] = link.place.vlan;
+        new.outer[1] = link.place.outer;
+    } else {
+        new.ifindex[0] = link.place.ifindex;
+        new.vlan[0] = link.place.vlan;
+        new.outer[0] = link.place.outer;
+    }
+    if !conntrack::insert(slot, &new, now) {
+        return Err(Reason::ConnectionTableFull);
+    }
+    if packet.fragment == Fragment::First {
+        fragments::record(packet, now);
+    }
+    Ok(if midstream { Reason::MidStream } else { Reason::Flow })
+}
+
+/// A packet of a connection that the generation in force has judged, at its known place.
+#[inline(always)]
+fn established(
+    entry: *mut Connection,
+    initiator: bool,
+    packet: &Packet,
+    judgement: &mut Judgement,
+    now: u64,
+) -> Reason {
+    conntrack::advance(entry, packet, initiator, now);
+    if packet.fragment == Fragment::First {
+        fragments::record(packet, now);
+    }
+    // SAFETY: `find` returns entries of the map, which live as long as the program runs.
+    let connection = unsafe { &*entry };
+    judgement.rule = connection.rule;
+    if initiator {
+        judgement.source = connection.segment[0];
+        judgement.destination = connection.segment[1];
+    } else {
+        judgement.source = connection.segment[1];
+        judgement.destination = connection.segment[0];
+    }
+    Reason::Established
+}
+
+#[inline(always)]
+fn at_known_place(connection: &Connection, initiator: bool, place: &PlaceKey) -> bool {
+    let (ifindex, vlan, outer) = if initiator {
+        (connection.ifindex[0], connection.vlan[0], connection.outer[0])
+    } else {
+        (connection.ifindex[1], connection.vlan[1], connection.outer[1])
+    };
+    ifindex == place.ifindex && vlan == place.vlan && outer == place.outer
+}
+
+/// Notes the place of one side, whose source address was found to belong there.
+#[inline(always)]
+fn settle(connection: &mut Connection, initiator: bool, key: &PlaceKey, place: &Place) {
+    if initiator {
+        connection.ifindex[0] = key.ifindex;
+        connection.vlan[0] = key.vlan;
+        connection.outer[0] = key.outer;
+        connection.segment[0] = place.segment;
+    } else {
+        connection.ifindex[1] = key.ifindex;
+        connection.vlan[1] = key.vlan;
+        connection.outer[1] = key.outer;
+        connection.segment[1] = place.segment;
+    }
+}
+
+/// Judges a connection by the generation in force: it stays, or it ends here.
+#[inline(always)]
+pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement) -> Result<(), Reason> {
+    let high_initiated = connection.flags & Connection::HIGH_INITIATED != 0;
+    let key = &connection.key;
+    let (from, to, source_port, destination_port) = if high_initiated {
+        (key.high, key.low, key.high_port, key.low_port)
+    } else {
+        (key.low, key.high, key.low_port, key.high_port)
+    };
+    let mut source = classify::atom(from).ok_or(Reason::Internal)?;
+    let destination = classify::atom(to).ok_or(Reason::Internal)?;
+    if connection.flags & Connection::GATEWAY == 0 {
+        if source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
+            let key = PlaceKey {
+                ifindex: connection.ifindex[0],
+                outer: connection.outer[0],
+                vlan: connection.vlan[0],
+            };
+            let place = lookup(&key).ok_or(Reason::Revoked)?;
+            source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
+        }
+        let is_icmp = connection.state == State::Echo as u8;
+        let icmp_type = if !is_icmp {
+            0
+        } else if key.protocol == protocol::ICMP {
+            transport::icmp::ECHO
+        } else {
+            transport::icmpv6::ECHO
+        };
+        let service = ServiceKey { protocol: key.protocol, icmp_type, source_port, destination_port };
+        let cell = classify::decide(&source, &destination, &service).ok_or(Reason::Internal)?;
+        judgement.rule = cell.rule();
+        if !cell.is_allow() {
+            judgement.destination =
+                if judgement.source == source.segment { destination.segment } else { source.segment };
+            conntrack::remove(connection);
+            health::bump(|health| &raw mut health.connections_revoked);
+            return Err(Reason::Revoked);
+        }
+        connection.rule = cell.rule();
+    }
+    connection.segment = [source.segment, destination.segment];
+    // Both sides show their place anew before they are believed.
+    connection.ifindex = [0; 2];
+    connection.generation = config::generation();
+    health::bump(|health| &raw mut health.connections_revalidated);
+    Ok(())
+}
+
+/// The place that a frame comes from.
+#[inline(always)]
+fn place(link: &Link, judgement: &mut Judgement) -> Result<Place, Reason> {
+    match lookup(&link.place) {
+        Some(place) => {
+            judgement.source = place.segment;
+            Ok(place)
+        }
+        None if lookup(&PlaceKey::interface(link.place.ifindex)).is_some() => Err(Reason::UnknownVlan),
+        None => Err(Reason::UnknownInterface),
+    }
+}
+
+#[inline(always)]
+fn lookup(key: &PlaceKey) -> Option<Place> {
+    // SAFETY: the table of a generation never changes, so the value cannot be freed under us.
+    unsafe { PLACES.get(key) }.copied()
+}
+
+/// Source guard: the atom of the sender, as which it is then judged.
+#[inline(always)]
+fn guard(place: &Place, packet: &Packet) -> Result<Atom, Reason> {
+    let atom = classify::atom(packet.source).ok_or(Reason::Internal)?;
+    if atom.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
+        let unspecified_v4 = atom.flags & Atom::UNSPECIFIED != 0 && frame::is_mapped(packet.source);
+        if unspecified_v4
+            && (packet.protocol != protocol::UDP
+                || packet.source_port != DHCP_CLIENT
+                || packet.destination_port != DHCP_SERVER)
+        {
+            return Err(Reason::Martian);
+        }
+        let mut own = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
+        own.flags = atom.flags;
+        return Ok(own);
+    }
+    if atom.flags & Atom::NEVER_SOURCE != 0 {
+        return Err(Reason::Martian);
+    }
+    if atom.segment == place.segment { Ok(atom) } else { Err(Reason::Spoofed) }
+}
+
+/// ARP, and the EtherTypes that the segment lists.
+#[inline(always)]
+fn not_ip(context: &XdpContext, link: &Link, place: &Place, now: u64) -> Result<Reason, Reason> {
+    if link.ethertype == ethertype::ARP {
+        return neighbour::arp(context, link, place, now);
+    }
+    let key = u32::from(place.segment) << 16 | u32::from(link.ethertype);
+    // SAFETY: the table of a generation never changes.
+    match unsafe { ETHERTYPES.get(key) } {
+        Some(_) => Ok(Reason::EtherType),
+        None => Err(Reason::UnlistedEtherType),
+    }
+}
+
+#[inline(always)]
+fn service_of(packet: &Packet) -> ServiceKey {
+    ServiceKey {
+        protocol: packet.protocol,
+        icmp_type: packet.icmp_type,
+        source_port: packet.source_port,
+        destination_port: packet.destination_port,
+    }
+}

@@ -1,0 +1,123 @@
+//! Every map of the programs. Sizes given here are the smallest: the controller sets the real ones
+//! when it loads (see `gateway_common::layout`).
+
+use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use gateway_common::connection::Bucket;
+use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
+use gateway_common::event::Event;
+use gateway_common::fragment::{Fragment, FragmentKey};
+use gateway_common::place::{Place, PlaceKey};
+use gateway_common::table::{Atom, PAGE};
+
+use crate::conntrack::Slot;
+use crate::judge::Judgement;
+use crate::packet::{Link, Packet};
+
+/// `BPF_F_MMAPABLE` (include/uapi/linux/bpf.h): the controller fills tables through `mmap`.
+const MMAPABLE: usize = 1 << 10;
+/// `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: usize = 1;
+
+// What outlives generations.
+
+#[btf_map]
+pub(crate) static GENERATION: ProgramArray<1> = ProgramArray::new();
+#[btf_map]
+pub(crate) static CONNECTIONS: Array<Bucket, 1024> = Array::new();
+#[btf_map]
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, Fragment, 16384> = LruHashMap::new();
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<Event, 1_048_576> = RingBuf::new();
+#[btf_map]
+pub(crate) static HEALTH: PerCpuArray<Health, 1> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static NO_POLICY: PerCpuArray<Counter, 1> = PerCpuArray::new();
+
+// What one generation consists of.
+
+#[btf_map]
+pub(crate) static PLACES: HashMap<PlaceKey, Place, 1, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub(crate) static ETHERTYPES: HashMap<u32, u8, 1, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub(crate) static V4: Array<[u32; PAGE], 256, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static V6: Array<[u32; PAGE], 256, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static ATOMS: Array<Atom, 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static SERVICES: Array<[u16; PAGE], 515, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static SOURCE_PORTS: Array<[u16; PAGE], 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static MATRIX: Array<[u16; PAGE], 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static PAIRS: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static VERDICTS: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static SEGMENTS: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static PAIR_COUNTERS: PerCpuArray<PairCounters, 1> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static RULE_COUNTERS: PerCpuArray<RuleCounters, 1> = PerCpuArray::new();
+
+// Scratch: budgets that begin anew with each generation.
+
+/// Tokens of one sender, or of all events of a CPU.
+#[repr(C)]
+pub(crate) struct Budget {
+    /// Nanoseconds at which tokens were last added.
+    pub(crate) filled: u64,
+    /// Tokens left.
+    pub(crate) tokens: u64,
+}
+
+/// What was reported of one flow.
+#[repr(C)]
+pub(crate) struct Gate {
+    /// Nanoseconds at which its last event was sent; 0 where none was.
+    pub(crate) last: u64,
+    /// Packets since then without an event.
+    pub(crate) held_back: u64,
+}
+
+/// Senders of ARP and neighbour discovery that are told apart, by hash.
+pub(crate) const NEIGHBOUR_BUDGETS: usize = 1024;
+/// Flows of drops that are told apart, by hash, so that a flood of one does not hide the others.
+pub(crate) const EVENT_GATES: usize = 4096;
+
+/// What is known of the packet in hand. It lives in a map rather than on the stack for two reasons:
+/// 512 bytes do not hold it, and the verifier, which follows every number on the stack along every
+/// path, knows nothing of a number in a map and so finds that paths have met again.
+#[repr(C)]
+pub(crate) struct Work {
+    pub(crate) link: Link,
+    pub(crate) packet: Packet,
+    /// The packet that an ICMP error quotes.
+    pub(crate) quoted: Packet,
+    pub(crate) slot: Slot,
+    pub(crate) judgement: Judgement,
+}
+
+#[btf_map]
+pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static NEIGHBOUR_BUDGET: PerCpuArray<Budget, NEIGHBOUR_BUDGETS> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static EVENT_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
+#[btf_map]
+pub(crate) static EVENT_GATE: PerCpuArray<Gate, EVENT_GATES> = PerCpuArray::new();
+
+/// Value `index` of a table that is kept in pages.
+#[inline(always)]
+pub(crate) fn paged<T: Copy, const N: usize, const F: usize>(
+    table: &Array<[T; PAGE], N, F>,
+    index: u32,
+) -> Option<T> {
+    let page = table.get_ptr(index / PAGE as u32)?;
+    // SAFETY: the map returned a whole page, and the slot is below PAGE. A bounds check here would be
+    // one that the verifier already makes.
+    Some(unsafe { page.cast::<T>().add((index % PAGE as u32) as usize).read() })
+}

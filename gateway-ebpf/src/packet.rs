@@ -1,0 +1,142 @@
+//! What is read from a frame, and how: Ethernet and tags, IPv4, IPv6, transport.
+
+use aya_ebpf::programs::XdpContext;
+use gateway_common::place::PlaceKey;
+use gateway_common::reason::Reason;
+
+use crate::{frame, ipv4, ipv6, transport};
+
+/// EtherTypes (IEEE 802 numbers), host byte order.
+pub(crate) mod ethertype {
+    pub(crate) const IPV4: u16 = 0x0800;
+    pub(crate) const ARP: u16 = 0x0806;
+    pub(crate) const VLAN: u16 = 0x8100;
+    pub(crate) const SERVICE_VLAN: u16 = 0x88a8;
+    pub(crate) const IPV6: u16 = 0x86dd;
+    /// Below this the field is the length of an 802.3 frame.
+    pub(crate) const LOWEST: u16 = 0x0600;
+}
+
+/// IP protocol numbers (IANA).
+pub(crate) mod protocol {
+    pub(crate) const ICMP: u8 = 1;
+    pub(crate) const IGMP: u8 = 2;
+    pub(crate) const TCP: u8 = 6;
+    pub(crate) const UDP: u8 = 17;
+    pub(crate) const ICMPV6: u8 = 58;
+}
+
+/// Which part of a datagram a packet is.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fragment {
+    /// All of it.
+    Whole,
+    /// The first of several: it has the ports.
+    First,
+    /// One of the others.
+    Later,
+}
+
+/// The link layer of a frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Link {
+    pub(crate) place: PlaceKey,
+    /// Host byte order; 0 for 802.3 with a length.
+    pub(crate) ethertype: u16,
+    pub(crate) source_mac: [u8; 6],
+    /// Offset of the network header.
+    pub(crate) network: usize,
+}
+
+impl Link {
+    pub(crate) const EMPTY: Self = Self {
+        place: PlaceKey { ifindex: 0, outer: 0, vlan: 0 },
+        ethertype: 0,
+        source_mac: [0; 6],
+        network: 0,
+    };
+}
+
+/// The network and transport layers of a frame, or of a packet that an ICMP error quotes.
+#[derive(Clone, Copy)]
+pub(crate) struct Packet {
+    /// IPv4 as `::ffff:a.b.c.d`; network byte order.
+    pub(crate) source: [u64; 2],
+    pub(crate) destination: [u64; 2],
+    /// Network byte order; ICMP echo: the identifier in both; else 0.
+    pub(crate) source_port: u16,
+    pub(crate) destination_port: u16,
+    /// As on the wire; IPv4's in the low 16 bits.
+    pub(crate) identification: u32,
+    pub(crate) protocol: u8,
+    pub(crate) tcp_flags: u8,
+    pub(crate) icmp_type: u8,
+    pub(crate) icmp_code: u8,
+    pub(crate) hop_limit: u8,
+    pub(crate) fragment: Fragment,
+    /// Offset of the transport header.
+    pub(crate) transport: usize,
+    /// Bytes from the transport header to the end of the packet.
+    pub(crate) payload: usize,
+}
+
+impl Packet {
+    pub(crate) const EMPTY: Self = Self {
+        source: [0; 2],
+        destination: [0; 2],
+        source_port: 0,
+        destination_port: 0,
+        identification: 0,
+        protocol: 0,
+        tcp_flags: 0,
+        icmp_type: 0,
+        icmp_code: 0,
+        hop_limit: 0,
+        fragment: Fragment::Whole,
+        transport: 0,
+        payload: 0,
+    };
+}
+
+/// Reads the Ethernet header and up to two tags.
+#[inline(always)]
+pub(crate) fn link(context: &XdpContext, ifindex: u32, link: &mut Link) -> Result<(), Reason> {
+    link.place.ifindex = ifindex;
+    link.network = 14;
+    link.source_mac = frame::read(context, 6)?;
+    let mut kind = frame::read_be16(context, 12)?;
+    if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
+        link.place.vlan = frame::read_be16(context, 14)? & 0xfff;
+        kind = frame::read_be16(context, 16)?;
+        link.network = 18;
+        if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
+            link.place.outer = link.place.vlan;
+            link.place.vlan = frame::read_be16(context, 18)? & 0xfff;
+            kind = frame::read_be16(context, 20)?;
+            link.network = 22;
+            if link.place.outer == 0 {
+                // A priority tag around a tag: the place is the inner one's with an outer tag that
+                // no policy can name.
+                link.place.outer = 0xfff;
+            }
+        }
+    }
+    link.ethertype = if kind < ethertype::LOWEST { 0 } else { kind };
+    Ok(())
+}
+
+/// Reads the network and transport headers of a frame whose EtherType is IPv4 or IPv6.
+#[inline(always)]
+pub(crate) fn network(context: &XdpContext, link: &Link, packet: &mut Packet) -> Result<(), Reason> {
+    if link.ethertype == ethertype::IPV4 {
+        ipv4::parse(context, link.network, packet)?;
+    } else {
+        ipv6::parse(context, link.network, packet)?;
+    }
+    frame::forget();
+    if packet.fragment != Fragment::Later {
+        transport::parse(context, packet)?;
+    }
+    Ok(())
+}

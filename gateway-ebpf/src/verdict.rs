@@ -1,0 +1,71 @@
+//! From judgement to verdict: the modes decide, one counter counts, an event reports.
+
+use aya_ebpf::programs::XdpContext;
+use gateway_common::counter::{Counter, PairCounters, RULES_PER_ELEMENT, RuleCounters};
+use gateway_common::place::SEGMENT_UNKNOWN;
+use gateway_common::reason::{Mode, Verdict};
+use gateway_common::table::NO_RULE;
+
+use crate::config;
+use crate::judge::Judgement;
+use crate::maps::{PAIR_COUNTERS, RULE_COUNTERS, SEGMENTS, paged};
+
+/// Counts the packet and says what becomes of it.
+#[inline(always)]
+pub(crate) fn settle(context: &XdpContext, judgement: &Judgement) -> Verdict {
+    let bytes = crate::frame::length(context);
+    count(judgement, bytes);
+    if judgement.reason.passes() {
+        return Verdict::Pass;
+    }
+    if judgement.source == SEGMENT_UNKNOWN {
+        return Verdict::Drop;
+    }
+    let destination =
+        if judgement.destination == SEGMENT_UNKNOWN { Mode::Observe } else { mode(judgement.destination) };
+    Verdict::of_modes(mode(judgement.source), destination)
+}
+
+/// A segment's mode. A segment without one cannot be: it counts as enforced.
+#[inline(always)]
+fn mode(segment: u16) -> Mode {
+    match paged(&SEGMENTS, u32::from(segment)) {
+        Some(0) => Mode::Observe,
+        Some(1) => Mode::Audit,
+        _ => Mode::Enforce,
+    }
+}
+
+#[inline(always)]
+fn count(judgement: &Judgement, bytes: u64) {
+    let pair = u32::from(judgement.source) * config::segments() + u32::from(judgement.destination);
+    if let Some(counters) = PAIR_COUNTERS.get_ptr_mut(pair) {
+        // The compiler knows that a reason is one; the verifier wants to see it.
+        let slot = crate::frame::opaque(judgement.reason as usize);
+        if slot < size_of::<PairCounters>() / size_of::<Counter>() {
+            // SAFETY: this CPU's element, and a slot within it.
+            unsafe { add(counters.cast::<Counter>().add(slot), bytes) };
+        }
+    }
+    if judgement.rule != NO_RULE
+        && let Some(counters) = RULE_COUNTERS.get_ptr_mut(judgement.rule / RULES_PER_ELEMENT as u32)
+    {
+        const { assert!(size_of::<RuleCounters>() == RULES_PER_ELEMENT * size_of::<Counter>()) };
+        let slot = judgement.rule as usize % RULES_PER_ELEMENT;
+        // SAFETY: as above.
+        unsafe { add(counters.cast::<Counter>().add(slot), bytes) };
+    }
+}
+
+/// Adds one packet.
+///
+/// # Safety
+/// `counter` must lie in an element of this CPU.
+#[inline(always)]
+pub(crate) unsafe fn add(counter: *mut Counter, bytes: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        (*counter).packets += 1;
+        (*counter).bytes += bytes;
+    }
+}
