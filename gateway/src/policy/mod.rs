@@ -3,3 +3,4 @@
 pub mod catalogue;
 pub mod diagnostic;
 pub mod model;
+pub mod ranges;
