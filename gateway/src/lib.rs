@@ -1,11 +1,11 @@
 //! Clinigate: a hospital's segmentation policy, compiled into XDP programs on a router's NICs.
 //!
 //! The way of the data: [`policy`] (text to resolved model), [`compile`] (model to tables),
-//! `dataplane` (tables into the kernel), `telemetry` (counters and events out of it). [`cli`] is what the binary calls.
+//! [`dataplane`] (tables into the kernel), `telemetry` (counters and events out of it). [`cli`] is what the binary calls.
 
 pub mod cli;
 pub mod compile;
-pub mod daemon;
+pub mod dataplane;
 pub mod packet;
 pub mod policy;
 pub mod telemetry;

@@ -1,0 +1,78 @@
+//! One pinned generation: a judge with its tables.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use aya::maps::MapData;
+use aya::programs::ProgramInfo;
+use gateway_common::layout::generation;
+use gateway_common::place::{Place, PlaceKey};
+
+use super::counters::{self, Counts};
+use super::error::DataplaneError;
+use super::pins::Pins;
+use super::sys;
+use crate::compile::image::Manifest;
+
+/// Handles of a pinned generation.
+pub(super) struct Generation {
+    pub(super) number: u32,
+    /// The judge's number in the kernel.
+    pub(super) program: u32,
+    judge: OwnedFd,
+    egress: OwnedFd,
+    places: MapData,
+    pair_counters: MapData,
+    rule_counters: MapData,
+}
+
+impl Generation {
+    /// Opens a whole generation.
+    pub(super) fn open(pins: &Pins, number: u32) -> Result<Self, DataplaneError> {
+        let directory = pins.generation(number);
+        let open = |name: &str| {
+            sys::open_pin(&directory.join(name)).map_err(DataplaneError::bpf(format!("cannot open {name} of generation {number}")))
+        };
+        let map = |name: &str| {
+            MapData::from_fd(open(name)?)
+                .map_err(|error| DataplaneError::bpf(format!("cannot open {name} of generation {number}"))(io::Error::other(error)))
+        };
+        let program = ProgramInfo::from_pin(directory.join("judge"))
+            .map_err(|error| DataplaneError::bpf(format!("cannot look at the judge of generation {number}"))(io::Error::other(error)))?;
+        Ok(Self {
+            number,
+            program: program.id(),
+            judge: open("judge")?,
+            egress: open("egress")?,
+            places: map(generation::PLACES)?,
+            pair_counters: map(generation::PAIR_COUNTERS)?,
+            rule_counters: map(generation::RULE_COUNTERS)?,
+        })
+    }
+
+    pub(super) fn judge(&self) -> BorrowedFd<'_> {
+        self.judge.as_fd()
+    }
+
+    pub(super) fn egress(&self) -> BorrowedFd<'_> {
+        self.egress.as_fd()
+    }
+
+    /// What its counters stand at, summed over CPUs, by the names of `manifest`.
+    pub(super) fn counts(&self, manifest: Option<&Manifest>) -> Result<Counts, DataplaneError> {
+        counters::read_generation(&self.pair_counters, &self.rule_counters, manifest)
+    }
+
+    /// Makes the places exactly these: new ones first, so that a place that stays never misses.
+    pub(super) fn set_places(&self, wanted: &[(PlaceKey, Place)]) -> Result<(), DataplaneError> {
+        let map = self.places.fd().as_fd();
+        let present: Vec<PlaceKey> = sys::keys(map).map_err(DataplaneError::bpf("cannot read PLACES"))?;
+        for (key, place) in wanted {
+            sys::update(map, key, place).map_err(DataplaneError::bpf("cannot fill PLACES"))?;
+        }
+        for key in present.iter().filter(|key| wanted.iter().all(|(wanted, _)| wanted != *key)) {
+            sys::delete(map, key).map_err(DataplaneError::bpf("cannot clear PLACES"))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! Where things are pinned.
+//!
+//! ```text
+//! <root>/v<layout version>/shared/<MAP>          what outlives generations
+//!                         /entry-<object hash>   the entry program
+//!                         /gen-<N>/judge, egress, <MAP>
+//! <root>/links/<interface>:xdp, <interface>:egress
+//! ```
+//!
+//! The BPF filesystem allows no dots in names (kernel/bpf/inode.c, `bpf_lookup`); interface names
+//! may have them, so they are escaped.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use gateway_common::layout;
+
+use super::error::DataplaneError;
+
+/// The pin root and the paths in it.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    root: PathBuf,
+}
+
+/// Where a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hook {
+    /// Ingress of every frame.
+    Xdp,
+    /// Egress, for what the gateway itself sends.
+    Egress,
+}
+
+impl Hook {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => "XDP",
+            Self::Egress => "egress",
+        }
+    }
+
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Xdp => ":xdp",
+            Self::Egress => ":egress",
+        }
+    }
+}
+
+const GENERATION: &str = "gen-";
+const ENTRY: &str = "entry-";
+
+impl Pins {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Directory of this binary's layout.
+    pub(super) fn layout(&self) -> PathBuf {
+        self.root.join(format!("v{}", layout::VERSION))
+    }
+
+    pub(super) fn shared(&self, map: &str) -> PathBuf {
+        self.layout().join("shared").join(map)
+    }
+
+    pub(super) fn generation(&self, number: u32) -> PathBuf {
+        self.layout().join(format!("{GENERATION}{number}"))
+    }
+
+    /// The entry program of the eBPF object with this hash.
+    pub(super) fn entry(&self, object: &str) -> PathBuf {
+        self.layout().join(format!("{ENTRY}{}", object.get(..16).unwrap_or(object)))
+    }
+
+    pub(super) fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    pub(super) fn link(&self, interface: &str, hook: Hook) -> PathBuf {
+        self.links().join(format!("{}{}", escape(interface), hook.suffix()))
+    }
+
+    /// Makes the directories of this layout.
+    pub(super) fn create(&self) -> Result<(), DataplaneError> {
+        for directory in [self.layout().join("shared"), self.links()] {
+            fs::create_dir_all(&directory).map_err(DataplaneError::io("cannot create", &directory))?;
+        }
+        Ok(())
+    }
+
+    /// Every generation that is pinned, whole or not, in order.
+    pub(super) fn generations(&self) -> Result<Vec<u32>, DataplaneError> {
+        let names = names_in(&self.layout())?;
+        let mut numbers: Vec<u32> =
+            names.iter().filter_map(|name| name.strip_prefix(GENERATION)?.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Every pinned entry program of this layout.
+    pub(super) fn entries(&self) -> Result<Vec<PathBuf>, DataplaneError> {
+        let layout = self.layout();
+        let names = names_in(&layout)?;
+        Ok(names.iter().filter(|name| name.starts_with(ENTRY)).map(|name| layout.join(name)).collect())
+    }
+
+    /// Every pinned link: interface, hook, path.
+    pub(super) fn all_links(&self) -> Result<Vec<(String, Hook, PathBuf)>, DataplaneError> {
+        let mut links = Vec::new();
+        for name in names_in(&self.links())? {
+            for hook in [Hook::Xdp, Hook::Egress] {
+                if let Some(interface) = name.strip_suffix(hook.suffix()) {
+                    links.push((unescape(interface), hook, self.links().join(&name)));
+                }
+            }
+        }
+        links.sort();
+        Ok(links)
+    }
+
+    /// Directories of other layouts, and of this one where it was set aside.
+    pub(super) fn other_layouts(&self) -> Result<Vec<PathBuf>, DataplaneError> {
+        let current = self.layout();
+        let paths = names_in(&self.root)?.into_iter().filter(|name| is_layout(name));
+        Ok(paths.map(|name| self.root.join(name)).filter(|path| *path != current).collect())
+    }
+
+    /// Moves this layout's directory out of the way: what is pinned in it stays pinned and in force.
+    pub(super) fn set_aside(&self) -> Result<PathBuf, DataplaneError> {
+        let current = self.layout();
+        let free = (1_u32..).map(|n| self.root.join(format!("v{}-replaced-{n}", layout::VERSION)));
+        let target = free.into_iter().find(|path| !path.exists()).expect("numbers do not run out");
+        fs::rename(&current, &target).map_err(DataplaneError::io("cannot set aside", &current))?;
+        Ok(target)
+    }
+}
+
+/// Removes a pin; that it is absent is no error.
+pub(super) fn unpin(path: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DataplaneError::io("cannot unpin", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory of pins with all that is in it; that it is absent is no error.
+pub(super) fn remove_tree(path: &Path) -> Result<(), DataplaneError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(DataplaneError::io("cannot remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_layout(name: &str) -> bool {
+    name.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+fn names_in(directory: &Path) -> Result<Vec<String>, DataplaneError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(DataplaneError::io("cannot list", directory)(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(DataplaneError::io("cannot list", directory))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    Ok(names)
+}
+
+/// The kernel allows every byte but `/`, `:` and white space in the name of an interface.
+fn escape(interface: &str) -> String {
+    interface.replace('%', "%25").replace('.', "%2e")
+}
+
+fn unescape(name: &str) -> String {
+    name.replace("%2e", ".").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_interfaces_survive_escaping() {
+        for name in ["eth0", "eth0.10", "a%2eb", "%.%25"] {
+            let escaped = escape(name);
+            assert!(!escaped.contains('.'), "{escaped}");
+            assert_eq!(unescape(&escaped), name);
+        }
+    }
+
+    #[test]
+    fn layouts_are_told_from_links() {
+        assert!(is_layout("v1") && is_layout("v1-replaced-1"));
+        assert!(!is_layout("links") && !is_layout("vlan"));
+    }
+}

@@ -1,0 +1,224 @@
+//! The real programs run on frames that nobody sent (`BPF_PROG_TEST_RUN`): for packet tables and replay.
+//!
+//! Nothing is attached and nothing outlives the [`Trial`]: its pins stand in a BPF filesystem that
+//! only it can reach.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use aya::maps::{Map, MapData, RingBuf};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
+use gateway_common::event::Event;
+use gateway_common::layout;
+use gateway_common::place::PlaceKey;
+use gateway_common::table::TestContext;
+
+use super::connections::{self, ConnectionSummary, LiveConnection};
+use super::counters::{Counters, Counts};
+use super::error::DataplaneError;
+use super::generation::Generation;
+use super::object::{self, Declared, Load};
+use super::pins::{self, Pins};
+use super::shared::{self, Shared};
+use super::sys;
+use crate::compile::image::{Image, Manifest, NamedPlace};
+
+/// Programs and maps that no interface runs.
+pub struct Trial {
+    // Fields are dropped in this order: the filesystem last.
+    entry: Xdp,
+    egress: SchedClassifier,
+    events: RingBuf<MapData>,
+    generation: Generation,
+    shared: Shared,
+    manifest: Manifest,
+    retired: Counts,
+    interfaces: BTreeMap<String, u32>,
+    declared: Declared,
+    pins: Pins,
+    _filesystem: OwnedFd,
+}
+
+/// What a program did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// `XDP_DROP` (1), `XDP_PASS` (2) and so on; of the egress program, its return value.
+    pub action: u32,
+    /// The frame as the program left it.
+    pub frame: Vec<u8>,
+}
+
+impl Outcome {
+    /// Whether the frame goes on its way.
+    pub fn passed(&self) -> bool {
+        self.action == XDP_PASS
+    }
+}
+
+/// `XDP_PASS` of `enum xdp_action` (include/uapi/linux/bpf.h).
+const XDP_PASS: u32 = 2;
+/// Bytes of a [`TestContext`], which stands before the frame as XDP metadata.
+const CONTEXT: usize = size_of::<TestContext>();
+/// The shortest frame that the kernel takes for a test run (`ETH_HLEN`).
+const FRAME_MIN: usize = 14;
+/// The longest that we hand it, well below its own limit.
+const FRAME_MAX: usize = 1 << 16;
+
+impl Trial {
+    /// Loads `image` with the interfaces that it names standing for these indices; a place on any
+    /// other interface is left out.
+    pub fn new(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
+        let filesystem = sys::private_bpffs().map_err(DataplaneError::bpf("cannot make a BPF filesystem"))?;
+        let pins = Pins::new(&PathBuf::from(format!("/proc/self/fd/{}", filesystem.as_raw_fd())));
+        let declared = Declared::parse()?;
+        pins.create()?;
+        load(&pins, &declared, image, interfaces, 1)?;
+        let shared = Shared::open(&pins)?;
+        let generation = Generation::open(&pins, 1)?;
+        shared.put_in_force(generation.judge())?;
+        Ok(Self {
+            entry: Xdp::from_pin(pins.entry(object::hash()), XdpAttachType::Interface).map_err(refused)?,
+            egress: SchedClassifier::from_pin(pins.generation(1).join("egress")).map_err(refused)?,
+            events: open_events(&pins)?,
+            generation,
+            shared,
+            manifest: image.manifest.clone(),
+            retired: Counts::default(),
+            interfaces: interfaces.clone(),
+            declared,
+            pins,
+            _filesystem: filesystem,
+        })
+    }
+
+    /// Puts another image in force; connections, fragments and events stay.
+    pub fn swap(&mut self, image: &Image) -> Result<(), DataplaneError> {
+        let number = self.generation.number + 1;
+        load(&self.pins, &self.declared, image, &self.interfaces, number)?;
+        let next = Generation::open(&self.pins, number)?;
+        self.shared.put_in_force(next.judge())?;
+        self.retired.add(self.generation.counts(Some(&self.manifest))?);
+        pins::remove_tree(&self.pins.generation(self.generation.number))?;
+        self.egress = SchedClassifier::from_pin(self.pins.generation(number).join("egress")).map_err(refused)?;
+        self.generation = next;
+        self.manifest = image.manifest.clone();
+        Ok(())
+    }
+
+    /// Runs the programs, entry first, on one frame that arrives as `context` says.
+    pub fn run(&self, context: TestContext, frame: &[u8]) -> Result<Outcome, DataplaneError> {
+        let (outcome, _) = self.run_repeatedly(context, frame, 1)?;
+        Ok(outcome)
+    }
+
+    /// Runs the programs `repeat` times on the same frame. The time is the mean of one run.
+    pub fn run_repeatedly(
+        &self,
+        context: TestContext,
+        frame: &[u8],
+        repeat: u32,
+    ) -> Result<(Outcome, Duration), DataplaneError> {
+        if !(FRAME_MIN..=FRAME_MAX).contains(&frame.len()) {
+            return Err(DataplaneError::Frame { length: frame.len(), least: FRAME_MIN, most: FRAME_MAX });
+        }
+        let mut input = sys::bytes_of(&[context]).to_vec();
+        input.extend_from_slice(frame);
+        let mut output = vec![0; input.len() + 256];
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        // What lies between data_meta and data is metadata.
+        let length = u32::try_from(input.len()).expect("at most FRAME_MAX and the context");
+        let meta = u32::try_from(CONTEXT).expect("small");
+        let context_in = [meta, length, 0, 0, 0, 0];
+        let mut context_out = [0_u8; 24];
+        let options = TestRunOptions {
+            data_in: Some(&input),
+            data_out: Some(&mut output),
+            ctx_in: Some(sys::bytes_of(&context_in)),
+            ctx_out: Some(&mut context_out),
+            repeat,
+            ..TestRunOptions::default()
+        };
+        let result = self.entry.test_run(options).map_err(refused)?;
+        let start = sys::read::<u32>(&context_out).unwrap_or(meta) as usize;
+        let frame = output.get(start..result.data_size_out as usize).unwrap_or_default().to_vec();
+        Ok((Outcome { action: result.return_value, frame }, result.duration))
+    }
+
+    /// Runs the egress program on a frame that the gateway itself sends.
+    pub fn send(&self, frame: &[u8]) -> Result<Outcome, DataplaneError> {
+        if !(FRAME_MIN..=FRAME_MAX).contains(&frame.len()) {
+            return Err(DataplaneError::Frame { length: frame.len(), least: FRAME_MIN, most: FRAME_MAX });
+        }
+        let mut output = vec![0; frame.len() + 256];
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut output), ..TestRunOptions::default() };
+        let result = self.egress.test_run(options).map_err(refused)?;
+        output.truncate(result.data_size_out as usize);
+        Ok(Outcome { action: result.return_value, frame: output })
+    }
+
+    /// Number of the generation in force; the first is 1.
+    pub fn generation(&self) -> u32 {
+        self.generation.number
+    }
+
+    /// What was counted since the trial began, by names.
+    pub fn counters(&self) -> Result<Counters, DataplaneError> {
+        let mut counts = self.retired.clone();
+        counts.add(self.generation.counts(Some(&self.manifest))?);
+        counts.with_shared(&self.shared)
+    }
+
+    /// Connections that are live at `now`, on the clock of the runs' contexts.
+    pub fn connections(&self, now: u64) -> Result<Vec<LiveConnection>, DataplaneError> {
+        connections::dump(&self.shared, now)
+    }
+
+    /// The same, counted.
+    pub fn connection_summary(&self, now: u64) -> Result<ConnectionSummary, DataplaneError> {
+        Ok(connections::summarise(&self.shared, &self.connections(now)?))
+    }
+
+    /// Events since the last call.
+    pub fn events(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some(item) = self.events.next() {
+            events.extend(sys::read::<Event>(&item));
+        }
+        events
+    }
+}
+
+fn load(
+    pins: &Pins,
+    declared: &Declared,
+    image: &Image,
+    interfaces: &BTreeMap<String, u32>,
+    number: u32,
+) -> Result<(), DataplaneError> {
+    let buckets = shared::buckets_for(image.connections);
+    let mut config = image.config;
+    config.generation = number;
+    config.hash_key = shared::hash_key(pins)?;
+    config.test_context = 1;
+    config.bucket_mask = shared::existing_buckets(pins).unwrap_or(buckets) - 1;
+    let place = |named: &NamedPlace| {
+        let ifindex = *interfaces.get(&named.interface)?;
+        Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })
+    };
+    object::load(&Load { pins, declared, image, config, buckets, trace: false }, place)
+}
+
+fn open_events(pins: &Pins) -> Result<RingBuf<MapData>, DataplaneError> {
+    let failed = |error| DataplaneError::bpf("cannot open EVENTS")(io::Error::other(error));
+    let map = MapData::from_pin(pins.shared(layout::shared::EVENTS)).map_err(failed)?;
+    RingBuf::try_from(Map::RingBuf(map)).map_err(failed)
+}
+
+fn refused(error: ProgramError) -> DataplaneError {
+    DataplaneError::bpf("the test run failed")(io::Error::other(error))
+}

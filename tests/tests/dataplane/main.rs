@@ -1,0 +1,7 @@
+//! The dataplane against the kernel: generations, pins, links, counters.
+//!
+//! Needs root. Everything happens in network namespaces and BPF filesystems of the tests' own.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod clinic;
+mod trial;

@@ -1,0 +1,78 @@
+//! Generations in a trial, where no interface is needed.
+
+use clinigate::dataplane::PairKey;
+use clinigate::dataplane::trial::Trial;
+use gateway_common::reason::Reason;
+use gateway_common::table::TestContext;
+
+use crate::clinic::{self, ACK, SYN};
+
+fn at(seconds: u64) -> TestContext {
+    TestContext { now: seconds * 1_000_000_000, ifindex: 10, reserved: 0 }
+}
+
+fn pair(reason: Reason) -> PairKey {
+    PairKey { source: "modalities".to_owned(), destination: "archive".to_owned(), reason }
+}
+
+#[test]
+fn frames_are_judged_and_counted_by_name() {
+    let mut trial = Trial::new(&clinic::image(&[104]), &clinic::interfaces()).unwrap();
+
+    let frame = clinic::tcp(40000, 104, SYN);
+    let outcome = trial.run(at(1), &frame).unwrap();
+    assert!(outcome.passed());
+    assert_eq!(outcome.frame, frame);
+    assert!(!trial.run(at(1), &clinic::tcp(40000, 445, SYN)).unwrap().passed());
+
+    let counters = trial.counters().unwrap();
+    assert_eq!(counters.pairs.keys().cloned().collect::<Vec<_>>(), [pair(Reason::Flow), pair(Reason::NoFlow)]);
+    assert_eq!(counters.pairs[&pair(Reason::Flow)].bytes, frame.len() as u64);
+    assert_eq!(counters.rules["port-104"].packets, 1);
+    assert_eq!(counters.health.connections_inserted, 1);
+    assert_eq!(counters.no_policy.packets, 0);
+
+    let events = trial.events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].reason, Reason::NoFlow as u8);
+    assert_eq!(trial.events().len(), 0);
+}
+
+#[test]
+fn connections_outlive_a_generation_that_still_allows_them() {
+    let mut trial = Trial::new(&clinic::image(&[104, 2762]), &clinic::interfaces()).unwrap();
+    assert!(trial.run(at(1), &clinic::tcp(40000, 104, SYN)).unwrap().passed());
+    assert!(trial.run(at(1), &clinic::tcp(40001, 2762, SYN)).unwrap().passed());
+    let live = trial.connections(1_000_000_001).unwrap();
+    assert_eq!(live.len(), 2);
+    assert!(live.iter().all(|connection| connection.initiator().0.to_string() == "10.0.1.5"));
+
+    trial.swap(&clinic::image(&[104])).unwrap();
+    assert_eq!(trial.generation(), 2);
+    // A packet in the middle passes only where its connection is still known and still allowed.
+    assert!(trial.run(at(2), &clinic::tcp(40000, 104, ACK)).unwrap().passed());
+    assert!(!trial.run(at(2), &clinic::tcp(40001, 2762, ACK)).unwrap().passed());
+
+    let counters = trial.counters().unwrap();
+    assert_eq!(counters.pairs[&pair(Reason::Flow)].packets, 2, "the first generation's count is carried");
+    assert_eq!(counters.pairs[&pair(Reason::Established)].packets, 1);
+    assert_eq!(counters.pairs[&pair(Reason::Revoked)].packets, 1);
+    assert_eq!(counters.health.connections_revoked, 1);
+}
+
+#[test]
+fn a_frame_longer_than_one_buffer_is_run_whole() {
+    let trial = Trial::new(&clinic::image(&[104]), &clinic::interfaces()).unwrap();
+    let mut frame = clinic::tcp(40000, 104, SYN);
+    frame.resize(9000, 0);
+    let outcome = trial.run(at(1), &frame).unwrap();
+    assert!(outcome.passed());
+    assert_eq!(outcome.frame, frame);
+}
+
+#[test]
+fn a_frame_without_a_whole_ethernet_header_is_refused() {
+    let trial = Trial::new(&clinic::image(&[104]), &clinic::interfaces()).unwrap();
+    let error = trial.run(at(1), &[0; 13]).unwrap_err();
+    assert!(error.to_string().contains("not of 13"), "{error}");
+}
