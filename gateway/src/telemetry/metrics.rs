@@ -133,13 +133,10 @@ impl Metrics {
     /// The page, in Prometheus' text format. Without a reading it has only what the service
     /// knows by itself.
     pub fn page(&self, reading: Option<&Reading>) -> Result<Vec<u8>, prometheus::Error> {
-        let mut families = match reading {
-            Some(reading) => kernel_families(reading)?,
-            None => {
-                self.reading_failures.inc();
-                Vec::new()
-            }
-        };
+        let mut families = reading.map_or_else(|| Ok(Vec::new()), kernel_families)?;
+        if reading.is_none() {
+            self.reading_failures.inc();
+        }
         families.extend(self.registry.gather());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut page = Vec::new();

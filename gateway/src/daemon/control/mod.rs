@@ -1,0 +1,124 @@
+//! The control socket: how other processes of this machine talk to the service.
+//!
+//! A stream of lines, each one JSON object: a [`Request`] from the client, a [`Reply`] from the
+//! service for each. What a peer may ask depends on who it is, which the kernel says
+//! (`SO_PEERCRED`), not the peer. The client's side is blocking and needs no runtime.
+
+mod client;
+mod peer;
+mod server;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{Client, ClientError};
+pub use peer::Rights;
+pub use server::{Handler, ListenError, Listener};
+
+use super::status::Status;
+
+/// Default path of the socket.
+pub const DEFAULT_SOCKET: &str = "/run/clinigate/control.sock";
+/// Bytes of a request, its newline included, at most.
+pub const REQUEST_LIMIT: usize = 64 * 1024;
+
+/// What a client can ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// What is in force? Everybody who can reach the socket may ask.
+    Status {},
+    /// Put the policy of a directory into force.
+    Apply {
+        /// Absolute path, read by the service.
+        dir: PathBuf,
+    },
+    /// Read the policy in force again from its directory.
+    Reload {},
+    /// Take everything off the interfaces and end.
+    Detach {},
+}
+
+impl Request {
+    /// Whether it changes nothing, and read-only peers may ask it.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, Self::Status {})
+    }
+
+    /// Its name in logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Status {} => "status",
+            Self::Apply { .. } => "apply",
+            Self::Reload {} => "reload",
+            Self::Detach {} => "detach",
+        }
+    }
+}
+
+/// What the service answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status {
+        /// What is in force.
+        status: Box<Status>,
+    },
+    /// To [`Request::Apply`] and [`Request::Reload`]: the policy is in force.
+    Applied {
+        /// What changed.
+        change: Change,
+    },
+    /// To [`Request::Detach`]: nothing is enforced any more, and the service ends.
+    Detached {
+        /// What was taken off, one sentence each.
+        removed: Vec<String>,
+    },
+    /// The request was not carried out; what was in force before still is.
+    Error {
+        /// What kind of error.
+        kind: ErrorKind,
+        /// What is wrong, for people; several lines for a policy with mistakes.
+        message: String,
+    },
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorKind {
+    /// It could not be understood.
+    Malformed,
+    /// Its peer may not ask this.
+    Forbidden,
+    /// The service has too many peers at once.
+    Busy,
+    /// The policy has mistakes.
+    Policy,
+    /// The kernel, or the machine, did not accept it.
+    Machine,
+}
+
+/// What a policy changed by coming into force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Generation now in force.
+    pub generation: u32,
+    /// It was in force already: nothing was changed.
+    pub unchanged: bool,
+    /// SHA-256 of the policy's text.
+    pub policy_hash: String,
+    /// Milliseconds from reading the text to being in force.
+    pub took_ms: u64,
+    /// Interfaces that are enforced now and were not before.
+    pub attached: Vec<String>,
+    /// Interfaces that were enforced before and are not now.
+    pub detached: Vec<String>,
+    /// Warnings of the check.
+    pub warnings: usize,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! The service's side of the control socket.
+
+use std::fs::{self, Permissions};
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::{Gid, Uid, chown};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream, unix::UCred};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::{ErrorKind, REQUEST_LIMIT, Reply, Request, Rights, peer};
+
+/// Peers that are served at once.
+const PEERS: usize = 32;
+/// For how long a peer may be silent within a request, or before one.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Carries out requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Carries out `request`, whose peer has been found to have the right to ask it.
+    fn handle(&self, request: Request) -> impl Future<Output = Reply> + Send;
+}
+
+/// The socket. Its file goes when the listener does.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+    inode: u64,
+    readers: Option<Gid>,
+    peers: Arc<Semaphore>,
+}
+
+/// Why the socket cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another service answers there.
+    #[error("clinigate is already running: a service answers on {}", .0.display())]
+    AlreadyRunning(PathBuf),
+    /// Something that is no socket stands there.
+    #[error("{} exists and is no socket", .0.display())]
+    NoSocket(PathBuf),
+    /// The file system refuses.
+    #[error("cannot listen on {}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Listener {
+    /// Listens on `path`, in place of a socket that a dead service left there. Members of
+    /// `readers` may reach it.
+    pub fn bind(path: &Path, readers: Option<Gid>) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Io { path: path.to_owned(), source };
+        match fs::symlink_metadata(path) {
+            Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+                if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                    return Err(ListenError::AlreadyRunning(path.to_owned()));
+                }
+            }
+            Ok(_) => return Err(ListenError::NoSocket(path.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        // Nobody can reach the socket before its permissions are right, nor find none at `path`.
+        let aside = path.with_extension(format!("{}", std::process::id()));
+        let _ = fs::remove_file(&aside);
+        let listener = UnixListener::bind(&aside).map_err(failed)?;
+        let prepared = fs::set_permissions(&aside, Permissions::from_mode(0o660))
+            .and_then(|()| readers.map_or(Ok(()), |group| Ok(chown(&aside, None, Some(group))?)))
+            .and_then(|()| fs::rename(&aside, path))
+            .and_then(|()| fs::symlink_metadata(path));
+        match prepared {
+            Ok(metadata) => Ok(Self {
+                socket: listener,
+                path: path.to_owned(),
+                inode: metadata.ino(),
+                readers,
+                peers: Arc::new(Semaphore::new(PEERS)),
+            }),
+            Err(error) => {
+                let _ = fs::remove_file(&aside);
+                Err(failed(error))
+            }
+        }
+    }
+
+    /// Serves peers for ever.
+    pub async fn serve(&self, handler: Arc<impl Handler>) {
+        loop {
+            let stream = match self.socket.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of descriptors, most likely: it passes.
+                    warn!(%error, "cannot accept a peer on the control socket");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let readers = self.readers;
+            let handler = Arc::clone(&handler);
+            let place = Arc::clone(&self.peers).try_acquire_owned();
+            tokio::spawn(async move {
+                let ended = match place {
+                    Ok(_held) => serve_peer(stream, readers, handler.as_ref()).await,
+                    Err(_) => refuse_busy(stream).await,
+                };
+                if let Err(error) = ended {
+                    debug!(%error, "a peer of the control socket went away");
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Not if another service has put its own there.
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+async fn serve_peer(stream: UnixStream, readers: Option<Gid>, handler: &impl Handler) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let rights =
+        peer::rights(Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()), nix::unistd::geteuid(), readers);
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    loop {
+        let request = match timeout(PATIENCE, next_request(&mut read)).await {
+            Ok(Ok(Some(request))) => request,
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(Unreadable::Io(error))) => return Err(error),
+            Ok(Err(Unreadable::Malformed(message))) => {
+                warn!(peer = %describe(&peer), message, "refused a request on the control socket");
+                return send(&mut write, &error(ErrorKind::Malformed, message)).await;
+            }
+            Err(_) => {
+                let message = format!("no request within {} s", PATIENCE.as_secs());
+                return send(&mut write, &error(ErrorKind::Malformed, message)).await;
+            }
+        };
+        let allowed = rights == Rights::Full || rights == Rights::ReadOnly && request.is_read_only();
+        let reply = if allowed {
+            debug!(peer = %describe(&peer), request = request.name(), "request on the control socket");
+            handler.handle(request).await
+        } else {
+            warn!(peer = %describe(&peer), request = request.name(), "forbidden request on the control socket");
+            let who = peer.uid();
+            error(ErrorKind::Forbidden, format!("user {who} may not ask for `{}`", request.name()))
+        };
+        send(&mut write, &reply).await?;
+    }
+}
+
+enum Unreadable {
+    Io(io::Error),
+    Malformed(String),
+}
+
+/// The next line, parsed; `None` at the end.
+async fn next_request(
+    read: &mut BufReader<tokio::net::unix::OwnedReadHalf>,
+) -> Result<Option<Request>, Unreadable> {
+    let mut line = Vec::new();
+    let limit = u64::try_from(REQUEST_LIMIT).unwrap_or(u64::MAX);
+    let length = read.take(limit).read_until(b'\n', &mut line).await.map_err(Unreadable::Io)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    if line.last() != Some(&b'\n') {
+        let what = if length == REQUEST_LIMIT {
+            format!("a request is at most {REQUEST_LIMIT} bytes")
+        } else {
+            "a request ends with a newline".to_owned()
+        };
+        return Err(Unreadable::Malformed(what));
+    }
+    serde_json::from_slice(&line)
+        .map(Some)
+        .map_err(|error| Unreadable::Malformed(format!("not a request: {error}")))
+}
+
+async fn refuse_busy(mut stream: UnixStream) -> io::Result<()> {
+    send(&mut stream, &error(ErrorKind::Busy, format!("{PEERS} peers are being served already"))).await
+}
+
+async fn send(write: &mut (impl AsyncWriteExt + Unpin), reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    timeout(PATIENCE, write.write_all(&line)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+fn error(kind: ErrorKind, message: impl Into<String>) -> Reply {
+    Reply::Error { kind, message: message.into() }
+}
+
+fn describe(peer: &UCred) -> String {
+    match peer.pid() {
+        Some(pid) => format!("uid {} pid {pid}", peer.uid()),
+        None => format!("uid {}", peer.uid()),
+    }
+}

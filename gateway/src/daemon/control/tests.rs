@@ -1,0 +1,214 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nix::unistd::Gid;
+use tokio::task::spawn_blocking;
+
+use super::*;
+
+/// Counts what reaches it.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Handler for Counting {
+    async fn handle(&self, request: Request) -> Reply {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        match request {
+            Request::Status {} => Reply::Status { status: Box::default() },
+            _ => Reply::Applied { change: Change { generation: 7, ..Change::default() } },
+        }
+    }
+}
+
+struct Served {
+    directory: tempfile::TempDir,
+    handler: Arc<Counting>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Served {
+    fn start(readers: Option<Gid>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(&directory.path().join("s"), readers).unwrap();
+        let handler = Arc::new(Counting::default());
+        let carrier = Arc::clone(&handler);
+        let server = tokio::spawn(async move { listener.serve(carrier).await });
+        Self { directory, handler, server }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("s")
+    }
+
+    fn handled(&self) -> usize {
+        self.handler.0.load(Ordering::Relaxed)
+    }
+
+    /// Sends bytes, and returns all that comes back.
+    async fn send(&self, bytes: Vec<u8>) -> String {
+        let path = self.path();
+        spawn_blocking(move || {
+            let mut stream = UnixStream::connect(path).unwrap();
+            // The service may have heard enough before all is sent.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let mut reply = Vec::new();
+            let _ = stream.read_to_end(&mut reply);
+            String::from_utf8(reply).unwrap()
+        })
+        .await
+        .unwrap()
+    }
+
+    async fn ask(&self, request: Request) -> Reply {
+        let path = self.path();
+        spawn_blocking(move || Client::connect(&path).unwrap().ask(&request, Duration::from_secs(5)).unwrap())
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_and_replies_are_lines_of_json() {
+    let served = Served::start(None);
+    let requests = "{\"request\":\"status\"}\n{\"request\":\"apply\",\"dir\":\"/etc/policy\"}\n";
+    let replies = served.send(requests.into()).await;
+    let replies: Vec<Reply> = replies.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(matches!(replies[0], Reply::Status { .. }));
+    assert!(matches!(&replies[1], Reply::Applied { change } if change.generation == 7));
+    assert_eq!(replies.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_refused_and_disturbs_nobody() {
+    let served = Served::start(None);
+    let mut nested = "[".repeat(60_000);
+    nested.push('\n');
+    let garbage: Vec<Vec<u8>> = vec![
+        b"\n".to_vec(),
+        b"hello\n".to_vec(),
+        b"{}\n".to_vec(),
+        b"{\"request\":\"explode\"}\n".to_vec(),
+        b"{\"request\":\"apply\"}\n".to_vec(),
+        b"{\"request\":\"apply\",\"dir\":\"/x\",\"extra\":1}\n".to_vec(),
+        b"{\"request\":\"status\"}".to_vec(),
+        vec![0; 1000],
+        (0..=255).cycle().take(40_000).chain([b'\n']).collect(),
+        nested.into_bytes(),
+    ];
+    for bytes in garbage {
+        let reply = served.send(bytes.clone()).await;
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
+        let reply: Reply =
+            serde_json::from_str(reply.trim()).unwrap_or_else(|error| panic!("{shown}: {error}: {reply}"));
+        assert!(matches!(reply, Reply::Error { kind: ErrorKind::Malformed, .. }), "{shown}: {reply:?}");
+    }
+    assert_eq!(served.handled(), 0);
+    assert!(matches!(served.ask(Request::Status {}).await, Reply::Status { .. }), "the service goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_a_largest_size() {
+    let served = Served::start(None);
+    let path = "x".repeat(REQUEST_LIMIT);
+    let reply = served.send(format!("{{\"request\":\"apply\",\"dir\":\"/{path}\"}}\n").into_bytes()).await;
+    // The reply may be lost to a reset, because the service does not read what is too much.
+    assert!(reply.is_empty() || reply.contains("at most 65536 bytes"), "{reply}");
+    let endless = served.send(vec![b'a'; 10_000_000]).await;
+    assert!(endless.is_empty() || endless.contains("at most 65536 bytes"), "{endless}");
+    assert_eq!(served.handled(), 0);
+    assert!(matches!(served.ask(Request::Status {}).await, Reply::Status { .. }), "the service goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_peers_do_not_keep_others_out() {
+    let served = Served::start(None);
+    let path = served.path();
+    let silent: Vec<UnixStream> = (0..10).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    assert!(matches!(served.ask(Request::Status {}).await, Reply::Status { .. }));
+    drop(silent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_peers_are_told_so() {
+    let served = Served::start(None);
+    let path = served.path();
+    let held: Vec<UnixStream> = (0..32).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let reply = served.ask(Request::Status {}).await;
+    assert!(matches!(reply, Reply::Error { kind: ErrorKind::Busy, .. }), "{reply:?}");
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+    let served = Served::start(None);
+    let path = served.path();
+    let second = Listener::bind(&path, None).unwrap_err();
+    assert!(matches!(second, ListenError::AlreadyRunning(_)), "{second}");
+    assert!(matches!(served.ask(Request::Status {}).await, Reply::Status { .. }), "the first goes on");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+
+    served.server.abort();
+    let _ = served.server.await;
+    assert!(!path.exists(), "a listener takes its file with it");
+
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(matches!(Client::connect(&path), Err(ClientError::NotRunning(_))), "nobody listens there");
+    Listener::bind(&path, None).unwrap();
+
+    fs::write(&path, "precious").unwrap();
+    let file = Listener::bind(&path, None).unwrap_err();
+    assert!(matches!(file, ListenError::NoSocket(_)), "{file}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+}
+
+/// Asks as user `nobody` (65534) and group `gid`, who can reach the socket in this test alone.
+fn ask_as_nobody(path: &Path, gid: u32, request: Request) -> Reply {
+    let path = path.to_owned();
+    let asker = std::thread::spawn(move || {
+        // SAFETY: the system calls, unlike the C library's functions, change this thread alone,
+        // which ends with the question.
+        let become_nobody = unsafe {
+            [
+                libc::syscall(libc::SYS_setresgid, gid, gid, gid),
+                libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534),
+            ]
+        };
+        assert_eq!(become_nobody, [0, 0]);
+        Client::connect(&path).unwrap().ask(&request, Duration::from_secs(5)).unwrap()
+    });
+    asker.join().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stderr, reason = "a test that does nothing says so")]
+async fn the_kernel_says_who_asks() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become somebody else");
+        return;
+    }
+    let readers = 4242;
+    let served = Served::start(Some(Gid::from_raw(readers)));
+    let path = served.path();
+    fs::set_permissions(served.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+    spawn_blocking(move || {
+        let stranger = ask_as_nobody(&path, 65_534, Request::Status {});
+        assert!(matches!(stranger, Reply::Error { kind: ErrorKind::Forbidden, .. }), "{stranger:?}");
+        let reader = ask_as_nobody(&path, readers, Request::Status {});
+        assert!(matches!(reader, Reply::Status { .. }), "{reader:?}");
+        let reader = ask_as_nobody(&path, readers, Request::Detach {});
+        assert!(matches!(reader, Reply::Error { kind: ErrorKind::Forbidden, .. }), "{reader:?}");
+    })
+    .await
+    .unwrap();
+    assert_eq!(served.handled(), 1);
+}
