@@ -1,1 +1,13 @@
 //! A hospital in network namespaces, and what talks through it.
+//!
+//! Nothing here touches the machine's own interfaces: every packet starts and ends in a
+//! namespace that a [`run::Run`] made and removes again.
+
+pub mod dicom;
+pub mod frames;
+pub mod hospital;
+pub mod metrics;
+pub mod namespace;
+pub mod peers;
+pub mod run;
+pub mod service;

@@ -1,0 +1,1 @@
+//! The real `clinigate`, run in the gateway's namespace.
