@@ -73,7 +73,7 @@ impl Archive {
         fs::create_dir_all(&directory)?;
         let mut command = namespace.command("storescp");
         command
-            .args(["--quiet", "--bit-preserving", "--output-directory"])
+            .args(["--quiet", "--disable-host-lookup", "--bit-preserving", "--output-directory"])
             .arg(&directory)
             .arg(PORT.to_string());
         Ok(Self { directory, _process: Process::start(&mut command)? })

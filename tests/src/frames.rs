@@ -59,11 +59,19 @@ impl Packet {
         Ok(frame)
     }
 
-    /// As an ICMP echo request (IPv4 only).
-    pub fn ping(&self, identifier: u16) -> Result<Vec<u8>> {
+    /// As a TCP segment in the middle of a connection.
+    pub fn tcp_middle(&self) -> Result<Vec<u8>> {
         let mut frame = Vec::new();
-        let step = self.network()?.icmpv4_echo_request(identifier, 1);
-        step.write(&mut frame, &self.payload).context("cannot write an ICMP frame")?;
+        let step = self.network()?.tcp(self.from.port(), self.to.port(), 7_000, 64_000).ack(9_000).psh();
+        step.write(&mut frame, &self.payload).context("cannot write a TCP frame")?;
+        Ok(frame)
+    }
+
+    /// As a TCP segment that opens and closes at once.
+    pub fn tcp_syn_fin(&self) -> Result<Vec<u8>> {
+        let mut frame = Vec::new();
+        let step = self.network()?.tcp(self.from.port(), self.to.port(), 1, 64_000).syn().fin();
+        step.write(&mut frame, &self.payload).context("cannot write a TCP frame")?;
         Ok(frame)
     }
 
@@ -113,17 +121,17 @@ pub fn arp_request(link: Link, sender: Ipv4Addr, target: Ipv4Addr) -> Result<Vec
     Ok(frame)
 }
 
-/// One IPv4 fragment of a UDP datagram: `payload` stands `offset` bytes (a multiple of eight)
-/// into it.
+/// One IPv4 fragment of a datagram of `protocol`: `payload` stands `offset` bytes (a multiple of
+/// eight) into it.
 pub fn ipv4_fragment(
     link: Link,
     (from, to): (Ipv4Addr, Ipv4Addr),
-    offset: u16,
-    more: bool,
+    protocol: IpNumber,
+    (offset, more): (u16, bool),
     payload: &[u8],
 ) -> Result<Vec<u8>> {
     let length = u16::try_from(payload.len())?;
-    let mut header = Ipv4Header::new(length, 64, IpNumber::UDP, from.octets(), to.octets())?;
+    let mut header = Ipv4Header::new(length, 64, protocol, from.octets(), to.octets())?;
     header.identification = 0xc119;
     header.dont_fragment = false;
     header.more_fragments = more;
@@ -143,6 +151,15 @@ pub fn with_header_length(mut frame: Vec<u8>, words: u8) -> Vec<u8> {
     let header = &frame[ETHERNET..ETHERNET + usize::from(words.max(5)) * 4];
     let sum = checksum(&header[..usize::from(words) * 4]);
     frame[ETHERNET + 10..ETHERNET + 12].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// `frame` (IPv4 without options, UDP) with a UDP header that claims more than the packet holds.
+/// Its checksum is zero: not computed.
+pub fn with_long_datagram(mut frame: Vec<u8>) -> Vec<u8> {
+    let udp = ETHERNET + 20;
+    frame[udp + 4..udp + 6].copy_from_slice(&u16::MAX.to_be_bytes());
+    frame[udp + 6..udp + 8].fill(0);
     frame
 }
 
@@ -211,15 +228,18 @@ impl Wire {
 }
 
 fn link_address(index: u32) -> SockAddr {
+    #[expect(clippy::cast_possible_truncation, reason = "17")]
+    const FAMILY: u16 = libc::AF_PACKET as u16;
+    #[expect(clippy::cast_possible_truncation, reason = "20")]
+    const LENGTH: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: `sockaddr_ll` is one of the forms that a sockaddr_storage may take, and zeros are valid in it.
     let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    link.sll_family = libc::AF_PACKET as u16;
+    link.sll_family = FAMILY;
     link.sll_protocol = EVERY_PROTOCOL.to_be();
     link.sll_ifindex = index.cast_signed();
-    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
     // SAFETY: the storage holds a whole sockaddr_ll, and the length is its.
-    unsafe { SockAddr::new(storage, length) }
+    unsafe { SockAddr::new(storage, LENGTH) }
 }
 
 /// Whether `needle` stands anywhere in `frame`.

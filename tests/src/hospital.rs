@@ -16,8 +16,11 @@ pub const TRUNK: &str = "trunk0";
 /// Port of the gateway to the world.
 pub const WAN: &str = "wan0";
 /// The gateway's own address to the world.
-pub const WAN_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-const PROVIDER_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub const WAN_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The gateway's own IPv6 address to the world.
+pub const WAN_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 2);
+const PROVIDER_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const PROVIDER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xc, 0, 0, 0, 0, 1);
 
 /// A host of the table below.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +31,7 @@ struct Site {
     segment: &'static str,
     /// Its access port on the gateway.
     port: &'static str,
-    /// VLAN identifier: third octet of its IPv4 subnet, fourth group of its IPv6 prefix.
+    /// VLAN identifier, which is the third octet of its IPv4 subnet but for [`V4_NETWORKS`].
     vlan: u8,
     /// Last octet, last group.
     number: u8,
@@ -41,20 +44,59 @@ const fn site(host: &'static str, segment: &'static str, port: &'static str, vla
 const SITES: &[Site] = &[
     site("infrastructure", "infrastructure", "infra0", 10, 10),
     site("his", "his", "his0", 20, 10),
-    site("integration", "integration", "integ0", 25, 10),
+    site("integration", "integration", "engine0", 25, 10),
     site("pacs", "pacs", "pacs0", 30, 10),
+    site("vna", "vna", "vna0", 31, 10),
     site("ris", "ris", "ris0", 32, 10),
-    site("modality", "modalities-a", "modal0", 40, 11),
-    site("viewer", "viewers", "viewer0", 50, 11),
+    site("ct-1", "modalities-a", "moda0", 40, 11),
+    site("mr-1", "modalities-b", "modb0", 41, 12),
+    site("viewer", "viewers", "view0", 50, 11),
     site("lis", "lis", "lis0", 60, 10),
-    site("pump", "pumps", "pump0", 70, 11),
-    site("pump-server", "pump-server", "pumpsrv0", 71, 10),
-    site("monitor", "monitors", "mon0", 80, 11),
+    site("analyser", "analysers", "analyser0", 61, 11),
+    site("bedside-test", "point-of-care", "poct0", 62, 11),
+    site("pump", "pumps", "pumps0", 70, 11),
+    site("pump-server-1", "pump-server", "pumpsrv0", 71, 10),
+    site("monitor", "monitors", "monitor0", 80, 11),
     site("monitor-gateway", "monitor-gateway", "mongw0", 81, 10),
+    site("building", "building", "building0", 90, 10),
+    site("jump-ct", "vendor-dmz", "vendor0", 110, 11),
+    site("office-pc", "information", "info0", 200, 11),
+    site("guest", "guest", "guest0", 250, 11),
+    site("quarantined", "quarantine", "quarant0", 251, 11),
 ];
 
-/// The information network has another plan: 10.20.0.0/16.
-const INFORMATION: Site = site("information", "information", "office0", 200, 11);
+/// VLANs with an IPv4 network that is not 10.10.VLAN.0/24: first three octets and prefix length.
+const V4_NETWORKS: &[(u8, [u8; 3], u8)] = &[(200, [10, 20, 0], 16), (250, [10, 30, 0], 24)];
+
+/// A host outside.
+#[derive(Clone, Copy, Debug)]
+struct Foreigner {
+    host: &'static str,
+    link: u8,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+    length: u8,
+    router: (Ipv4Addr, Ipv6Addr),
+}
+
+const OUTSIDE: [Foreigner; 2] = [
+    Foreigner {
+        host: "vendor",
+        link: 3,
+        v4: Ipv4Addr::new(203, 0, 113, 17),
+        v6: Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x17),
+        length: 29,
+        router: (Ipv4Addr::new(203, 0, 113, 22), Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, 0x22)),
+    },
+    Foreigner {
+        host: "attacker",
+        link: 4,
+        v4: Ipv4Addr::new(198, 51, 100, 66),
+        v6: Ipv6Addr::new(0x2001, 0xdb8, 0x66, 0, 0, 0, 0, 0x66),
+        length: 24,
+        router: (Ipv4Addr::new(198, 51, 100, 1), Ipv6Addr::new(0x2001, 0xdb8, 0x66, 0, 0, 0, 0, 1)),
+    },
+];
 
 /// A host of the hospital, or of the world outside.
 #[derive(Clone, Debug)]
@@ -65,10 +107,12 @@ pub struct Host {
     pub segment: &'static str,
     /// Its namespace.
     pub namespace: Namespace,
-    /// Its addresses.
+    /// Its IPv4 address.
     pub v4: Ipv4Addr,
-    /// Its IPv6 address; outside there is none.
-    pub v6: Option<Ipv6Addr>,
+    /// Its IPv6 address.
+    pub v6: Ipv6Addr,
+    /// Its router: the gateway's address in its segment.
+    pub router_v4: Ipv4Addr,
     /// From it to its router.
     pub link: Link,
 }
@@ -80,11 +124,8 @@ impl Host {
     }
 
     /// An IPv6 socket address on it.
-    ///
-    /// # Panics
-    /// For a host outside: they have none.
     pub fn at_v6(&self, port: u16) -> SocketAddr {
-        SocketAddr::from((self.v6.expect("hosts inside have an IPv6 address"), port))
+        SocketAddr::from((self.v6, port))
     }
 
     /// A packet socket on its interface.
@@ -114,7 +155,7 @@ impl Hospital {
         gateway.sysctl("ipv4/ip_forward", "1")?;
         gateway.sysctl("ipv6/conf/all/forwarding", "1")?;
         let mut hosts = Vec::new();
-        for site in SITES.iter().chain([&INFORMATION]) {
+        for site in SITES {
             let host = inside(&run, &gateway, *site);
             hosts.push(host.with_context(|| format!("cannot build the host {}", site.host))?);
         }
@@ -122,16 +163,24 @@ impl Hospital {
         wire(&end(&gateway, TRUNK, mac(1, 1), &[]), &end(&switch, HOST_INTERFACE, mac(1, 2), &[]))?;
         let provider = run.namespace("provider")?;
         provider.sysctl("ipv4/ip_forward", "1")?;
+        provider.sysctl("ipv6/conf/all/forwarding", "1")?;
         wire(
-            &end(&gateway, WAN, mac(2, 1), &[(WAN_ADDRESS.into(), 24)]),
-            &end(&provider, "customer0", mac(2, 2), &[(PROVIDER_ADDRESS.into(), 24)]),
+            &end(&gateway, WAN, mac(2, 1), &[(WAN_V4.into(), 24), (WAN_V6.into(), 64)]),
+            &end(&provider, "customer0", mac(2, 2), &[(PROVIDER_V4.into(), 24), (PROVIDER_V6.into(), 64)]),
         )?;
-        gateway.batch(&[format!("route add default via {PROVIDER_ADDRESS}")])?;
-        provider.batch(&[format!("route add 10.0.0.0/8 via {WAN_ADDRESS}")])?;
-        let vendor = (Ipv4Addr::new(203, 0, 113, 17), Ipv4Addr::new(203, 0, 113, 22), 29);
-        hosts.push(outside(&run, &provider, "vendor", 3, vendor)?);
-        let attacker = (Ipv4Addr::new(198, 51, 100, 66), Ipv4Addr::new(198, 51, 100, 1), 24);
-        hosts.push(outside(&run, &provider, "attacker", 4, attacker)?);
+        gateway.batch(&[
+            format!("route add default via {PROVIDER_V4}"),
+            format!("route add ::/0 via {PROVIDER_V6}"),
+        ])?;
+        provider.batch(&[
+            format!("route add 10.0.0.0/8 via {WAN_V4}"),
+            format!("route add fd00::/16 via {WAN_V6}"),
+        ])?;
+        for foreigner in OUTSIDE {
+            let Foreigner { host, link, v4, v6, length, router } = foreigner;
+            let plan = Plan { name: host, segment: "wan", link, length, host: (v4, v6) };
+            hosts.push(plan.build(run.namespace(host)?, &provider, host, router)?);
+        }
         Ok(Self { gateway, switch, hosts, _provider: provider, run })
     }
 
@@ -163,53 +212,50 @@ impl Hospital {
     }
 }
 
+/// Addresses of one host.
+struct Plan {
+    name: &'static str,
+    segment: &'static str,
+    link: u8,
+    length: u8,
+    host: (Ipv4Addr, Ipv6Addr),
+}
+
+impl Plan {
+    /// Wires the host to its router and sends everything there.
+    fn build(
+        self,
+        namespace: Namespace,
+        router: &Namespace,
+        port: &str,
+        (router_v4, router_v6): (Ipv4Addr, Ipv6Addr),
+    ) -> Result<Host> {
+        let Self { name, segment, link, length, host: (v4, v6) } = self;
+        namespace.sysctl("ipv4/ping_group_range", "0 2147483647")?;
+        wire(
+            &end(router, port, mac(link, 1), &[(router_v4.into(), length), (router_v6.into(), 64)]),
+            &end(&namespace, HOST_INTERFACE, mac(link, 2), &[(v4.into(), length), (v6.into(), 64)]),
+        )?;
+        namespace.batch(&[
+            format!("route add default via {router_v4}"),
+            format!("route add ::/0 via {router_v6}"),
+        ])?;
+        let link = Link { from: mac(link, 2), to: mac(link, 1) };
+        Ok(Host { name, segment, namespace, v4, v6, router_v4, link })
+    }
+}
+
 fn inside(run: &Run, gateway: &Namespace, site: Site) -> Result<Host> {
-    let namespace = run.namespace(site.host)?;
-    namespace.sysctl("ipv4/ping_group_range", "0 2147483647")?;
-    let v4 = |number| match site.vlan {
-        200 => Ipv4Addr::new(10, 20, 0, number),
-        vlan => Ipv4Addr::new(10, 10, vlan, number),
-    };
-    let length = if site.vlan == 200 { 16 } else { 24 };
+    let usual = (site.vlan, [10, 10, site.vlan], 24);
+    let (_, [a, b, c], length) = *V4_NETWORKS.iter().find(|network| network.0 == site.vlan).unwrap_or(&usual);
+    let v4 = |number| Ipv4Addr::new(a, b, c, number);
     // A VLAN's number is read in IPv6 as it is written: fd00:70::/64 is VLAN 70.
     let group =
         u16::from_str_radix(&site.vlan.to_string(), 16).context("decimal digits are hexadecimal ones")?;
     let v6 = |number: u8| Ipv6Addr::new(0xfd00, group, 0, 0, 0, 0, 0, hexadecimal(number));
-    let addresses = |number| [(IpAddr::V4(v4(number)), length), (IpAddr::V6(v6(number)), 64)];
-    wire(
-        &end(gateway, site.port, mac(site.vlan, 1), &addresses(1)),
-        &end(&namespace, HOST_INTERFACE, mac(site.vlan, 2), &addresses(site.number)),
-    )?;
-    namespace.batch(&[
-        format!("route add default via {}", v4(1)),
-        format!("-6 route add default via {}", v6(1)),
-    ])?;
-    Ok(Host {
-        name: site.host,
-        segment: site.segment,
-        namespace,
-        v4: v4(site.number),
-        v6: Some(v6(site.number)),
-        link: Link { from: mac(site.vlan, 2), to: mac(site.vlan, 1) },
-    })
-}
-
-fn outside(
-    run: &Run,
-    provider: &Namespace,
-    name: &'static str,
-    number: u8,
-    (v4, router, length): (Ipv4Addr, Ipv4Addr, u8),
-) -> Result<Host> {
-    let namespace = run.namespace(name)?;
-    namespace.sysctl("ipv4/ping_group_range", "0 2147483647")?;
-    wire(
-        &end(provider, name, mac(number, 1), &[(router.into(), length)]),
-        &end(&namespace, HOST_INTERFACE, mac(number, 2), &[(v4.into(), length)]),
-    )?;
-    namespace.batch(&[format!("route add default via {router}")])?;
-    let link = Link { from: mac(number, 2), to: mac(number, 1) };
-    Ok(Host { name, segment: "wan", namespace, v4, v6: None, link })
+    let (name, segment, link) = (site.host, site.segment, site.vlan);
+    let plan = Plan { name, segment, link, length, host: (v4(site.number), v6(site.number)) };
+    plan.build(run.namespace(name)?, gateway, site.port, (v4(1), v6(1)))
 }
 
 fn end<'a>(
@@ -226,7 +272,7 @@ const fn mac(link: u8, end: u8) -> [u8; 6] {
     [0x02, 0xc9, 0, 0, link, end]
 }
 
-/// 11 as ::11.
+/// 11 as `::11`.
 fn hexadecimal(number: u8) -> u16 {
     let (tens, ones) = (number / 10, number % 10);
     u16::from(tens) * 16 + u16::from(ones)

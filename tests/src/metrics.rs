@@ -116,10 +116,9 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     for (position, character) in text.char_indices() {
         match (escaped, character) {
             (true, 'n') => value.push('\n'),
-            (true, other) => value.push(other),
             (false, '"') => return Some((value, &text[position + 1..])),
             (false, '\\') => {}
-            (false, other) => value.push(other),
+            (_, other) => value.push(other),
         }
         escaped = !escaped && character == '\\';
     }

@@ -71,6 +71,7 @@ impl Namespace {
     }
 
     /// Runs lines of `ip -batch` inside.
+    #[expect(clippy::missing_panics_doc, reason = "its standard input is a pipe")]
     pub fn batch(&self, lines: &[String]) -> Result<()> {
         let mut ip =
             self.command("ip").args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -1,1 +1,153 @@
 //! The real `clinigate`, run in the gateway's namespace.
+
+use std::fs::{File, OpenOptions};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::hospital::Hospital;
+use crate::metrics::{self, Metrics};
+use crate::namespace::{Namespace, Process, tool};
+
+/// Where the service answers in its namespace.
+pub fn address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9464))
+}
+
+/// How long the service may take to be ready.
+const READY: Duration = Duration::from_secs(20);
+
+/// Finds the program `clinigate` beside the one that runs, or one folder up, where the tests' own
+/// programs lie below it.
+pub fn binary() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found =
+        own.ancestors().skip(1).take(2).map(|folder| folder.join("clinigate")).find(|path| path.is_file());
+    found.context("no program `clinigate` beside this one: build it first (cargo build --package clinigate)")
+}
+
+/// Everything that the service needs to know about its surroundings: the same for each of its
+/// processes in one hospital.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    binary: PathBuf,
+    gateway: Namespace,
+    directory: PathBuf,
+    pin_root: PathBuf,
+}
+
+/// A running service.
+#[derive(Debug)]
+pub struct Service {
+    setting: Setting,
+    process: Process,
+}
+
+impl Setting {
+    /// The service of this hospital's gateway.
+    pub fn new(hospital: &Hospital, binary: PathBuf) -> Self {
+        Self {
+            binary,
+            gateway: hospital.gateway.clone(),
+            directory: hospital.run().directory().to_owned(),
+            pin_root: hospital.run().bpffs().join("clinigate"),
+        }
+    }
+
+    /// Starts it with a policy and waits until it is ready.
+    pub fn start(&self, policy: &Path) -> Result<Service> {
+        let mut service = self.start_unready(policy)?;
+        service.wait_ready(READY)?;
+        Ok(service)
+    }
+
+    /// Starts it with a policy.
+    pub fn start_unready(&self, policy: &Path) -> Result<Service> {
+        let log = OpenOptions::new().create(true).append(true).open(self.log())?;
+        let mut command = self.command(&["run"]);
+        command.arg("--policy").arg(policy).arg("--listen").arg(address().to_string());
+        command.stdout(log.try_clone()?).stderr(log);
+        Ok(Service { setting: self.clone(), process: Process::start(&mut command)? })
+    }
+
+    /// Runs one of its subcommands to its end and returns what it printed.
+    pub fn call(&self, arguments: &[&str]) -> Result<String> {
+        tool(&mut self.command(arguments))
+    }
+
+    /// What to type to run one of its subcommands.
+    pub fn spell(&self, arguments: &str) -> String {
+        format!(
+            "nsenter --net={} {} {arguments} --pin-root {} --state-dir {}",
+            self.gateway.path().display(),
+            self.binary.display(),
+            self.pin_root.display(),
+            self.directory.join("state").display()
+        )
+    }
+
+    /// Its log.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("clinigate.log")
+    }
+
+    /// Its metrics.
+    pub fn metrics(&self) -> Result<Metrics> {
+        Metrics::read(&self.gateway, address())
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.gateway.command(&self.binary);
+        command.args(arguments).arg("--pin-root").arg(&self.pin_root);
+        command.arg("--state-dir").arg(self.directory.join("state"));
+        command
+    }
+}
+
+impl Service {
+    /// Waits until `/healthz` says that it is ready.
+    pub fn wait_ready(&mut self, patience: Duration) -> Result<()> {
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.process.child().try_wait()? {
+                bail!("clinigate ended ({status}) before it was ready; its log:\n{}", self.log_tail());
+            }
+            if let Ok((200, _)) = metrics::get(&self.setting.gateway, address(), "/healthz") {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                bail!("clinigate is not ready after {patience:?}; its log:\n{}", self.log_tail());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// Asks it to read its policy again (SIGHUP).
+    pub fn reload(&self) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGHUP)?)
+    }
+
+    /// What it runs with.
+    pub fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// Last lines of its log.
+    pub fn log_tail(&self) -> String {
+        let read = File::open(self.setting.log()).and_then(std::io::read_to_string);
+        let text = read.unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}

@@ -135,8 +135,9 @@ mod tests {
         for start in [b'x', START] {
             let mut stream = TcpStream::connect(serve()).unwrap();
             let mut sent = stream.write_all(&[start]);
+            let more = vec![b'x'; 1 << 16];
             for _ in 0..64 {
-                sent = sent.and_then(|()| stream.write_all(&[b'x'; 1 << 16]));
+                sent = sent.and_then(|()| stream.write_all(&more));
             }
             let ended = sent.is_err() || !matches!(stream.read(&mut [0]), Ok(1..));
             assert!(ended, "the listener read on");

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long a server waits for a silent client.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Clients that a server serves at a time; further ones are closed at once.
 const CLIENTS: usize = 256;
 

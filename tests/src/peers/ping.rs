@@ -1,4 +1,4 @@
-//! ICMP and ICMPv6 echo.
+//! Echo of ICMP, for both families.
 
 use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, SocketAddr};

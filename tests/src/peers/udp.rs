@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 /// Sends every datagram back, for ever.
 pub fn echo(socket: &UdpSocket) {
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     loop {
         // An ICMP error of an earlier answer shows up here; the next datagram is another matter.
         if let Ok((length, from)) = socket.recv_from(&mut buffer) {

@@ -1,0 +1,271 @@
+//! `clinigate-lab demo`: the hospital, the real service, and every expectation tried.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use clinigate_tests::dicom::Image;
+use clinigate_tests::hospital::Hospital;
+use clinigate_tests::metrics::Metrics;
+use clinigate_tests::run::{self, clean_on_exit};
+use clinigate_tests::service::{self, Setting};
+
+use crate::attempts::{Scene, Seen};
+use crate::expectations::{self, Expectation, Expected};
+use crate::growth::Growth;
+use crate::peers::Servers;
+use crate::table::{self, Row};
+
+/// What the excerpt of the metrics shows.
+const EXCERPT: &[&str] = &[
+    "clinigate_policy_info",
+    "clinigate_connections",
+    "clinigate_events_lost_total",
+    "clinigate_rule_packets_total",
+];
+
+/// Build a hospital in namespaces, protect it, and try what must pass and what must not
+///
+/// Exit codes: 0 when all is as expected, 1 when anything differs, 2 when the demo cannot run.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Leave the hospital running at the end, to look around in
+    #[arg(long)]
+    keep: bool,
+    /// Leave Clinigate out: everything, the forbidden too, must then pass, which shows that
+    /// nothing else stops it
+    #[arg(long)]
+    without: bool,
+    /// The policy, if not the reference hospital's
+    #[arg(long, value_name = "DIR")]
+    policy: Option<PathBuf>,
+    /// The program `clinigate`, if not the one beside this
+    #[arg(long, value_name = "FILE")]
+    clinigate: Option<PathBuf>,
+}
+
+impl Demo {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        let start = Instant::now();
+        clean_on_exit()?;
+        run::clean()?;
+        let binary = if self.without { None } else { Some(self.binary()?) };
+        let hospital = Hospital::build()?;
+        let servers = Servers::start(&hospital)?;
+        let image = Image::generate(hospital.run().directory())?;
+        let scene = Scene { hospital, servers, image };
+        let Some(binary) = binary else { return try_unprotected(&scene) };
+        let setting = Setting::new(&scene.hospital, binary);
+        let service = setting.start(&self.policy()?)?;
+        table::say(&format!("hospital of {} hosts is up, clinigate enforces", scene.hospital.hosts().len()))?;
+
+        let first = setting.metrics()?;
+        let mut tally = Tally::default();
+        table::head()?;
+        for group in expectations::all() {
+            table::group(group.title)?;
+            for expectation in &group.expectations {
+                tally.add(&try_one(&scene, &setting, expectation)?);
+            }
+        }
+        tally.add(&nothing_else_dropped(&setting, &first, tally.dropped)?);
+        excerpt(&setting.metrics()?)?;
+        table::say(&format!("\n{} in {:.0?}", tally.words(), start.elapsed()))?;
+        if self.keep {
+            look_around(&scene, &setting)?;
+        }
+        if tally.different > 0 {
+            table::complain(&format!("last lines of its log:\n{}", service.log_tail()));
+        }
+        service.kill()?;
+        Ok(tally.exit())
+    }
+
+    fn binary(&self) -> Result<PathBuf> {
+        self.clinigate.clone().map_or_else(service::binary, Ok)
+    }
+
+    fn policy(&self) -> Result<PathBuf> {
+        let directory = match &self.policy {
+            Some(directory) => directory.clone(),
+            None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../policies/hospital"),
+        };
+        directory.canonicalize().with_context(|| format!("no policy in {}", directory.display()))
+    }
+}
+
+/// What came of one line.
+struct Outcome {
+    differences: Vec<String>,
+    dropped: u64,
+}
+
+#[derive(Default)]
+struct Tally {
+    tried: usize,
+    different: usize,
+    dropped: u64,
+}
+
+impl Tally {
+    fn add(&mut self, outcome: &Outcome) {
+        self.tried += 1;
+        self.different += usize::from(!outcome.differences.is_empty());
+        self.dropped += outcome.dropped;
+    }
+
+    fn words(&self) -> String {
+        match self.different {
+            0 => format!("all {} as expected", self.tried),
+            different => format!("{different} of {} NOT as expected", self.tried),
+        }
+    }
+
+    fn exit(&self) -> ExitCode {
+        ExitCode::from(u8::from(self.different > 0))
+    }
+}
+
+fn try_one(scene: &Scene, setting: &Setting, expectation: &Expectation) -> Result<Outcome> {
+    let before = setting.metrics()?;
+    let seen = (expectation.attempt)(scene);
+    let grown = Growth::between(&before, &setting.metrics()?);
+    let mut differences = Vec::new();
+    let (expected, should_pass) = match expectation.expected {
+        Expected::Passes(_) => ("passes", true),
+        Expected::Stopped { .. } => ("stopped", false),
+    };
+    let seen = match seen {
+        Ok(Seen::Passed) => ("passed", Some(true)),
+        Ok(Seen::Stopped) => ("stopped", Some(false)),
+        Ok(Seen::CountersOnly) => ("counted", None),
+        Ok(Seen::Partly(how)) => {
+            differences.push(how);
+            ("partly", None)
+        }
+        Ok(Seen::Wrong(how)) => {
+            differences.push(how);
+            ("failed", None)
+        }
+        Err(error) => {
+            differences.push(format!("{error:#}"));
+            ("failed", None)
+        }
+    };
+    if seen.1.is_some_and(|passed| passed != should_pass) {
+        differences.push(format!("expected that it {expected}"));
+    }
+    let (decided, packets) = grown.judge(expectation.expected, &mut differences);
+    table::row(&Row {
+        what: expectation.what,
+        expected,
+        seen: seen.0,
+        decided: &decided,
+        packets: packets.to_string(),
+        differences: &differences,
+    })?;
+    Ok(Outcome { differences, dropped: grown.dropped() })
+}
+
+/// Every drop belongs to a line of the table.
+fn nothing_else_dropped(setting: &Setting, first: &Metrics, expected: u64) -> Result<Outcome> {
+    let dropped = Growth::between(first, &setting.metrics()?).dropped();
+    let mut differences = Vec::new();
+    if dropped != expected {
+        differences.push(format!("the lines above account for {expected} drops, the counters for {dropped}"));
+    }
+    table::group("All in all")?;
+    table::row(&Row {
+        what: "drops in all; each belongs to a line above",
+        expected: "stopped",
+        seen: "stopped",
+        decided: "all reasons",
+        packets: dropped.to_string(),
+        differences: &differences,
+    })?;
+    Ok(Outcome { differences, dropped: 0 })
+}
+
+/// Tries everything with no Clinigate in the way.
+fn try_unprotected(scene: &Scene) -> Result<ExitCode> {
+    let mut tally = Tally::default();
+    table::say("hospital is up, nothing protects it: all must pass, the forbidden too")?;
+    table::head()?;
+    for group in expectations::all().iter().filter(|group| !group.counters_only) {
+        table::group(group.title)?;
+        for expectation in &group.expectations {
+            let seen = (expectation.attempt)(scene);
+            let mut differences = Vec::new();
+            let (seen, passed) = match seen {
+                Ok(Seen::Passed) => ("passed", true),
+                Ok(Seen::Stopped) => ("stopped", false),
+                Ok(Seen::CountersOnly) => ("unseen", false),
+                Ok(Seen::Partly(how) | Seen::Wrong(how)) => {
+                    differences.push(how);
+                    ("failed", false)
+                }
+                Err(error) => {
+                    differences.push(format!("{error:#}"));
+                    ("failed", false)
+                }
+            };
+            if passed != expectation.stopped_anyway.is_none() && differences.is_empty() {
+                differences.push("not what an unprotected network does".to_owned());
+            }
+            table::row(&Row {
+                what: expectation.what,
+                expected: if expectation.stopped_anyway.is_none() { "passes" } else { seen },
+                seen,
+                decided: expectation.stopped_anyway.unwrap_or("routing alone"),
+                packets: String::new(),
+                differences: &differences,
+            })?;
+            tally.add(&Outcome { differences, dropped: 0 });
+        }
+    }
+    table::say(&format!("\n{}", tally.words()))?;
+    Ok(tally.exit())
+}
+
+fn excerpt(metrics: &Metrics) -> Result<()> {
+    table::group("From /metrics")?;
+    let dropped = |line: &&str| line.contains("verdict=\"drop\"") && line.contains("direction=\"out\"");
+    let named = |line: &str| EXCERPT.iter().any(|name| line.starts_with(name));
+    let counted = |line: &&str| !line.ends_with(" 0");
+    let wanted = |line: &&str| named(line) || (line.starts_with("clinigate_packets_total") && dropped(line));
+    for line in metrics.text().lines().filter(wanted).filter(counted) {
+        table::say(line)?;
+    }
+    Ok(())
+}
+
+/// Says how to look around, and waits for Enter (or for a signal, which ends the process).
+fn look_around(scene: &Scene, setting: &Setting) -> Result<()> {
+    let enter =
+        |host: &str| format!("nsenter --net={}", scene.hospital.host(host).namespace.path().display());
+    let gateway = scene.hospital.gateway.path();
+    table::group("The hospital stays up. Look around from another terminal:")?;
+    for (what, command) in [
+        ("what is in force", setting.spell("status")),
+        (
+            "all counters",
+            format!("nsenter --net={} curl -s {}/metrics", gateway.display(), service::address()),
+        ),
+        ("the service's log", format!("tail -f {}", setting.log().display())),
+        ("be the CT scanner", format!("{} echoscu 10.10.30.10 11112", enter("ct-1"))),
+        ("be the office PC", format!("{} curl -k --max-time 2 https://10.10.20.10/", enter("office-pc"))),
+    ] {
+        table::say(&format!("  {what:<18} {command}"))?;
+    }
+    table::say("Enter or ctrl-c takes it down.")?;
+    if io::stdin().read_line(&mut String::new())? == 0 {
+        // No terminal: only a signal ends it.
+        loop {
+            std::thread::park();
+        }
+    }
+    Ok(())
+}
