@@ -1,6 +1,7 @@
 //! The compiled policy: the contents of one generation's tables, as the kernel will hold them.
 
-use gateway_common::place::Place;
+use gateway_common::place::{Place, SEGMENT_UNKNOWN};
+use gateway_common::reason::{Mode, Reason, Verdict};
 use gateway_common::table::{Atom, Config};
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,29 @@ pub struct Manifest {
     pub interfaces: Vec<InterfaceEntry>,
     /// Bytes of all tables together.
     pub table_bytes: u64,
+}
+
+impl Manifest {
+    /// What became of packets between two segments, by number, for a reason: what the programs
+    /// decide by the modes, told again from their counters.
+    pub fn verdict(&self, source: u16, destination: u16, reason: Reason) -> Verdict {
+        if reason.passes() {
+            return Verdict::Pass;
+        }
+        if source == SEGMENT_UNKNOWN {
+            return Verdict::Drop;
+        }
+        Verdict::of_modes(self.mode(source), self.mode(destination))
+    }
+
+    fn mode(&self, segment: u16) -> Mode {
+        let entry = self.segments.get(usize::from(segment)).filter(|_| segment != SEGMENT_UNKNOWN);
+        match entry.map(|entry| entry.mode) {
+            Some(mode) if mode == Mode::Enforce as u8 => Mode::Enforce,
+            Some(mode) if mode == Mode::Audit as u8 => Mode::Audit,
+            _ => Mode::Observe,
+        }
+    }
 }
 
 /// A segment of the manifest.

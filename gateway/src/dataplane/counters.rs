@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use aya::maps::MapData;
 use gateway_common::counter::{Counter, Health, PairCounters, RULES_PER_ELEMENT, RuleCounters};
-use gateway_common::reason::Reason;
+use gateway_common::reason::{Reason, Verdict};
 
 use super::error::DataplaneError;
 use super::shared::Shared;
@@ -18,7 +18,7 @@ use crate::compile::image::Manifest;
 /// is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// By pair of segments and reason.
+    /// By pair of segments, verdict and reason.
     pub pairs: BTreeMap<PairKey, Counter>,
     /// By the name of the deciding rule.
     pub rules: BTreeMap<String, Counter>,
@@ -35,6 +35,9 @@ pub struct PairKey {
     pub source: String,
     /// Segment of the destination, by name.
     pub destination: String,
+    /// What became of the packets, by the modes of their generation: a later change of modes
+    /// does not rewrite what was.
+    pub verdict: Verdict,
     /// Why the packets passed or did not.
     pub reason: Reason,
 }
@@ -98,13 +101,28 @@ pub(super) fn read_generation(
     let mut counts = Counts::default();
     for ((pair, reason), counter) in by_pair {
         let Some(&reason) = Reason::ALL.get(reason) else { continue };
-        let key = PairKey { source: segment(pair / segments), destination: segment(pair % segments), reason };
+        let (source, destination) = (pair / segments, pair % segments);
+        let key = PairKey {
+            source: segment(source),
+            destination: segment(destination),
+            verdict: verdict(manifest, source, destination, reason),
+            reason,
+        };
         add(counts.pairs.entry(key).or_default(), counter);
     }
     for (number, counter) in by_rule {
         add(counts.rules.entry(rule(number)).or_default(), counter);
     }
     Ok(counts)
+}
+
+/// Without a manifest nothing is known of modes: what does not pass by itself counts as dropped.
+fn verdict(manifest: Option<&Manifest>, source: u32, destination: u32, reason: Reason) -> Verdict {
+    match (manifest, u16::try_from(source), u16::try_from(destination)) {
+        (Some(manifest), Ok(source), Ok(destination)) => manifest.verdict(source, destination, reason),
+        _ if reason.passes() => Verdict::Pass,
+        _ => Verdict::Drop,
+    }
 }
 
 /// Visits every CPU's value of every element of a per-CPU array; returns how many elements it has.

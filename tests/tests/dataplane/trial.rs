@@ -2,7 +2,7 @@
 
 use clinigate::dataplane::PairKey;
 use clinigate::dataplane::trial::Trial;
-use gateway_common::reason::Reason;
+use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::TestContext;
 
 use crate::clinic::{self, ACK, SYN};
@@ -12,7 +12,8 @@ fn at(seconds: u64) -> TestContext {
 }
 
 fn pair(reason: Reason) -> PairKey {
-    PairKey { source: "modalities".to_owned(), destination: "archive".to_owned(), reason }
+    let verdict = if reason.passes() { Verdict::Pass } else { Verdict::Drop };
+    PairKey { source: "modalities".to_owned(), destination: "archive".to_owned(), verdict, reason }
 }
 
 #[test]
