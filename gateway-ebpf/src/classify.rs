@@ -48,7 +48,7 @@ fn atom_number(address: [u64; 2]) -> Option<u32> {
     walk_v6(address)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn walk_v6(address: [u64; 2]) -> Option<u32> {
     let first = address[0].to_ne_bytes();
     let mut entry = root(&V6, first[0], first[1])?;

@@ -2,12 +2,12 @@
 //! of TCP (RFC 9293), UDP and echo.
 
 use aya_ebpf::helpers::{bpf_spin_lock, bpf_spin_unlock};
-use gateway_common::connection::{Bucket, Connection, ConnectionKey, State, WAYS};
+use gateway_common::connection::{Connection, ConnectionKey, State, WAYS};
 
 use crate::maps::CONNECTIONS;
 use crate::packet::{Fragment, Packet, protocol};
 use crate::transport::flag;
-use crate::{config, health};
+use crate::{config, frame, health};
 
 /// A key, and where its hash puts it.
 #[derive(Clone, Copy)]
@@ -15,8 +15,10 @@ pub(crate) struct Slot {
     pub(crate) key: ConnectionKey,
     /// The packet's source is the key's `high` end.
     pub(crate) source_is_high: bool,
-    buckets: [u32; 2],
     tag: u16,
+    buckets: [u32; 2],
+    /// Where `find` found the connection: bucket and way.
+    found: [u32; 2],
 }
 
 impl Slot {
@@ -30,8 +32,9 @@ impl Slot {
             reserved: [0; 3],
         },
         source_is_high: false,
-        buckets: [0; 2],
         tag: 0,
+        buckets: [0; 2],
+        found: [0; 2],
     };
 }
 
@@ -87,67 +90,124 @@ const fn fold(value: u64) -> u64 {
     (value ^ value >> 29).wrapping_mul(0xc4ce_b9fe_1a85_ec53)
 }
 
-/// The live connection in a slot.
-#[inline(always)]
-pub(crate) fn find(slot: &Slot, now: u64) -> Option<*mut Connection> {
-    find_in(slot, slot.buckets[0], now).or_else(|| find_in(slot, slot.buckets[1], now))
-}
-
-#[inline(always)]
-fn find_in(slot: &Slot, index: u32, now: u64) -> Option<*mut Connection> {
-    let bucket = CONNECTIONS.get_ptr_mut(index)?;
-    for way in 0..WAYS {
-        // SAFETY: the map returned a whole bucket, and `way` is below its number of entries.
-        let entry = unsafe {
-            if (&raw const (*bucket).tags).cast::<u16>().add(way).read_volatile() != slot.tag {
-                continue;
+/// Looks for the live connection of a slot; where there is one, [`entry`] then gives it.
+#[inline(never)]
+pub(crate) fn find(slot: &mut Slot, now: u64) -> bool {
+    for which in 0..2 {
+        let index = slot.buckets[which];
+        let Some(bucket) = CONNECTIONS.get_ptr_mut(index) else { return false };
+        // SAFETY: the map returned a whole bucket. The tags may change under us: what they lead to is
+        // compared whole.
+        let tags = unsafe { (&raw const (*bucket).tags).cast::<[u64; 2]>().read_volatile() };
+        let mut candidates = matching(tags, slot.tag);
+        for _ in 0..CANDIDATES {
+            if candidates == 0 {
+                break;
             }
-            (&raw mut (*bucket).entries).cast::<Connection>().add(way)
-        };
-        // SAFETY: as above. The entry may change under us: the sequence says whether it did.
-        unsafe {
-            let sequence = (&raw const (*entry).sequence).read_volatile();
-            if (&raw const (*entry).state).read_volatile() != State::Free as u8
-                && same(&(*entry).key, &slot.key)
-                && (*entry).expires > now
-                && (&raw const (*entry).sequence).read_volatile() == sequence
-            {
-                return Some(entry);
+            let way = lowest(candidates);
+            candidates &= candidates - 1;
+            // SAFETY: a way below WAYS of a whole bucket.
+            let entry = unsafe { (&raw mut (*bucket).entries).cast::<Connection>().add(way) };
+            if holds(entry, &slot.key, now) {
+                slot.found = [index, way as u32];
+                return true;
             }
         }
     }
-    None
+    false
 }
 
+/// The connection that [`find`] found.
+#[inline(always)]
+pub(crate) fn entry(slot: &Slot) -> Option<*mut Connection> {
+    let bucket = CONNECTIONS.get_ptr_mut(slot.found[0])?;
+    // SAFETY: a way below WAYS of a whole bucket.
+    Some(unsafe { (&raw mut (*bucket).entries).cast::<Connection>().add(slot.found[1] as usize % WAYS) })
+}
+
+/// Entries with one tag that are looked at. Tags are 15 bits of a keyed hash: more than a few equal
+/// ones in a bucket do not happen, and if they did a connection would be judged anew, not let in.
+const CANDIDATES: usize = 4;
+
+/// One bit for each of the eight tags that equals `tag`. Compares four at a time: a 16-bit lane of
+/// `lanes` is zero where they are equal, and subtracting one from it borrows into its highest bit. A
+/// lane above an equal one can show a false bit, which the comparison of keys sorts out.
+#[inline(always)]
+fn matching(tags: [u64; 2], tag: u16) -> u32 {
+    const ONES: u64 = 0x0001_0001_0001_0001;
+    const HIGHS: u64 = 0x8000_8000_8000_8000;
+    let wanted = u64::from(tag) * ONES;
+    let low = tags[0] ^ wanted;
+    let high = tags[1] ^ wanted;
+    let low = low.wrapping_sub(ONES) & !low & HIGHS;
+    let high = high.wrapping_sub(ONES) & !high & HIGHS;
+    let low = low >> 15 & 1 | low >> 30 & 2 | low >> 45 & 4 | low >> 60 & 8;
+    let high = high >> 11 & 16 | high >> 26 & 32 | high >> 41 & 64 | high >> 56 & 128;
+    (low | high) as u32
+}
+
+/// Number of the lowest bit that is set in the low byte. BPF has no instruction for it.
+#[inline(always)]
+fn lowest(bits: u32) -> usize {
+    static LOWEST: [u8; 256] = {
+        let mut table = [0; 256];
+        let mut bits = 1;
+        while bits < 256 {
+            table[bits] = (bits as u8).trailing_zeros() as u8;
+            bits += 1;
+        }
+        table
+    };
+    // SAFETY: an index below 256. Volatile, so that the verifier sees one unknown number and not eight
+    // known ones.
+    let way = unsafe { (&raw const LOWEST).cast::<u8>().add((bits & 0xff) as usize).read_volatile() };
+    way as usize % WAYS
+}
+
+/// Whether an entry holds the live connection with `key`.
+#[inline(always)]
+fn holds(entry: *const Connection, key: &ConnectionKey, now: u64) -> bool {
+    // SAFETY: an entry of a whole bucket. It may change under us: the sequence says whether it did.
+    unsafe {
+        let sequence = (&raw const (*entry).sequence).read_volatile();
+        (&raw const (*entry).state).read_volatile() != State::Free as u8
+            && same(&(*entry).key, key)
+            && (*entry).expires > now
+            && (&raw const (*entry).sequence).read_volatile() == sequence
+    }
+}
+
+/// Compares keys without a branch for each word.
 #[inline(always)]
 fn same(one: &ConnectionKey, other: &ConnectionKey) -> bool {
-    one.low[1] == other.low[1]
-        && one.high[1] == other.high[1]
-        && one.low_port == other.low_port
-        && one.high_port == other.high_port
-        && one.protocol == other.protocol
-        && one.low[0] == other.low[0]
-        && one.high[0] == other.high[0]
+    let addresses = (one.low[0] ^ other.low[0])
+        | (one.low[1] ^ other.low[1])
+        | (one.high[0] ^ other.high[0])
+        | (one.high[1] ^ other.high[1]);
+    let rest = u64::from(one.low_port ^ other.low_port)
+        | u64::from(one.high_port ^ other.high_port)
+        | u64::from(one.protocol ^ other.protocol);
+    addresses | rest == 0
 }
 
 /// Writes a connection into its slot: over an entry of the same key, else into a free or expired one of
 /// either bucket. False where both are full of live connections: nothing that lives is ever evicted.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn insert(slot: &Slot, new: &Connection, now: u64) -> bool {
-    let inserted =
-        insert_into(slot, slot.buckets[0], new, now) || insert_into(slot, slot.buckets[1], new, now);
-    if inserted {
-        health::bump(|health| &raw mut health.connections_inserted);
-    } else {
-        health::bump(|health| &raw mut health.connections_refused);
+    for which in 0..2 {
+        if insert_into(slot, slot.buckets[which], new, now) {
+            health::bump(|health| &raw mut health.connections_inserted);
+            return true;
+        }
     }
-    inserted
+    health::bump(|health| &raw mut health.connections_refused);
+    false
 }
 
 #[inline(always)]
 fn insert_into(slot: &Slot, index: u32, new: &Connection, now: u64) -> bool {
     let Some(bucket) = CONNECTIONS.get_ptr_mut(index) else { return false };
-    let mut free = WAYS;
+    let mut chosen = WAYS;
     // SAFETY: the map returned a whole bucket; no helper is called while its lock is held.
     unsafe {
         bpf_spin_lock((&raw mut (*bucket).lock).cast());
@@ -155,19 +215,20 @@ fn insert_into(slot: &Slot, index: u32, new: &Connection, now: u64) -> bool {
         for way in 0..WAYS {
             let entry = entries.add(way);
             if same(&(*entry).key, &slot.key) {
-                free = way;
+                chosen = way;
                 break;
             }
-            if free == WAYS && ((*entry).state == State::Free as u8 || (*entry).expires <= now) {
-                free = way;
+            if chosen == WAYS && ((*entry).state == State::Free as u8 || (*entry).expires <= now) {
+                chosen = way;
             }
         }
-        if free < WAYS {
-            let entry = entries.add(free);
+        let chosen = frame::opaque(chosen);
+        if chosen < WAYS {
+            let entry = entries.add(chosen);
             let sequence = (*entry).sequence.wrapping_add(1);
             (&raw mut (*entry).state).write_volatile(State::Free as u8);
             (&raw mut (*entry).sequence).write_volatile(sequence);
-            (&raw mut (*bucket).tags).cast::<u16>().add(free).write_volatile(slot.tag);
+            (&raw mut (*bucket).tags).cast::<u16>().add(chosen).write_volatile(slot.tag);
             (*entry).key = slot.key;
             (*entry).expires = new.expires;
             (*entry).generation = new.generation;
@@ -181,7 +242,7 @@ fn insert_into(slot: &Slot, index: u32, new: &Connection, now: u64) -> bool {
         }
         bpf_spin_unlock((&raw mut (*bucket).lock).cast());
     }
-    free < WAYS
+    chosen < WAYS
 }
 
 /// Ends a connection.
@@ -300,5 +361,3 @@ fn tcp(state: u8, flags: u8, closing: u8, from_initiator: bool) -> u8 {
         State::Established as u8
     }
 }
-
-const _: () = assert!(size_of::<Bucket>() < 1024);

@@ -32,8 +32,10 @@ pub(crate) fn record(context: &TcContext) {
     conntrack::slot(&packet, &mut slot);
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if let Some(entry) = conntrack::find(&slot, now) {
-        // SAFETY: `find` returns entries of the map, which live as long as the program runs.
+    if conntrack::find(&mut slot, now)
+        && let Some(entry) = conntrack::entry(&slot)
+    {
+        // SAFETY: entries lie in the map, which lives as long as the program runs.
         let connection = unsafe { &*entry };
         if !conntrack::reopens(connection, &packet) {
             conntrack::advance(entry, &packet, conntrack::from_initiator(connection, &slot), now);

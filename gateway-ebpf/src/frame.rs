@@ -44,6 +44,14 @@ pub(crate) fn opaque(mut value: usize) -> usize {
     value
 }
 
+/// An offset that a loop carries on, shown to the verifier as any offset at all: what it knows of one
+/// turn then covers the next. Offsets past the limit are not wrapped but kept there, where reading
+/// fails.
+#[inline(always)]
+pub(crate) fn bounded(offset: usize) -> usize {
+    opaque(if offset > OFFSET_LIMIT { OFFSET_LIMIT } else { offset } & OFFSET_LIMIT)
+}
+
 /// Bytes of the frame that can be read here: all of it, but for a multi-buffer frame its first buffer.
 #[inline(always)]
 pub(crate) fn linear_length(context: &XdpContext) -> usize {

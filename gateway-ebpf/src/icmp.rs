@@ -32,8 +32,11 @@ pub(crate) fn related(
     }
     conntrack::slot(quoted, slot);
     frame::forget();
-    let Some(entry) = conntrack::find(slot, now) else { return Err(Reason::UnrelatedIcmp) };
-    // SAFETY: `find` returns entries of the map, which live as long as the program runs.
+    if !conntrack::find(slot, now) {
+        return Err(Reason::UnrelatedIcmp);
+    }
+    let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
+    // SAFETY: entries lie in the map, which lives as long as the program runs.
     let connection = unsafe { &mut *entry };
     if connection.generation != config::generation() {
         judge::revalidate(connection, judgement)?;

@@ -1,10 +1,12 @@
 //! IPv6 and its extension headers (RFC 8200).
 
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use gateway_common::reason::Reason;
 
-use crate::frame;
+use crate::maps::WORK;
 use crate::packet::{Fragment, Packet, protocol};
+use crate::{frame, outcome};
 
 /// The fixed header, as it stands in the packet.
 #[repr(C, packed)]
@@ -87,16 +89,78 @@ fn fields(header: &Header, packet: &mut Packet) -> Result<u8, Reason> {
 
 /// Walks the extension headers from `offset` on; `next` says what stands there.
 #[inline(always)]
-fn walk(context: &XdpContext, mut offset: usize, mut next: u8, packet: &mut Packet) -> Result<(), Reason> {
-    for position in 0..=WALK_LIMIT {
-        let length = match next {
-            extension::HOP_BY_HOP if position > 0 => return Err(Reason::MalformedIpv6),
-            extension::HOP_BY_HOP
+fn walk(context: &XdpContext, offset: usize, next: u8, packet: &mut Packet) -> Result<(), Reason> {
+    packet.protocol = next;
+    packet.transport = offset;
+    if !is_extension(next) {
+        return Ok(());
+    }
+    outcome::reason(clinigate_extensions(context.ctx, offset as u64, u64::from(next)))?;
+    let work = WORK.get(0).ok_or(Reason::Internal)?;
+    packet.protocol = work.walked.protocol;
+    packet.transport = work.walked.transport;
+    packet.identification = work.walked.identification;
+    packet.fragment = work.walked.fragment;
+    Ok(())
+}
+
+#[inline(always)]
+const fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        extension::HOP_BY_HOP
             | extension::ROUTING
+            | extension::FRAGMENT
+            | extension::AUTHENTICATION
             | extension::DESTINATION_OPTIONS
             | extension::MOBILITY
             | extension::HIP
-            | extension::SHIM6 => {
+            | extension::SHIM6
+    )
+}
+
+/// The walk, as a function that the verifier checks once and by itself: inlined, its loop multiplies
+/// with every path around it. Returns an [`outcome`]; what it found is in [`crate::maps::Work::walked`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn clinigate_extensions(context: *mut xdp_md, offset: u64, next: u64) -> u64 {
+    let Some(work) = WORK.get_ptr_mut(0) else { return outcome::of(Err(Reason::Internal)) };
+    // SAFETY: this CPU's element; nobody else holds this field of it.
+    let walked = unsafe { &mut (*work).walked };
+    *walked = Walked { transport: 0, identification: 0, protocol: 0, fragment: Fragment::Whole };
+    outcome::of(extensions(&XdpContext::new(context), offset as usize, next as u8, walked))
+}
+
+/// Where a walk ended.
+#[repr(C)]
+pub(crate) struct Walked {
+    transport: usize,
+    identification: u32,
+    protocol: u8,
+    fragment: Fragment,
+}
+
+#[inline(always)]
+fn extensions(
+    context: &XdpContext,
+    mut offset: usize,
+    mut next: u8,
+    walked: &mut Walked,
+) -> Result<(), Reason> {
+    for position in 0..=WALK_LIMIT {
+        let length = match next {
+            extension::HOP_BY_HOP if position > 0 => return Err(Reason::MalformedIpv6),
+            extension::AUTHENTICATION => {
+                let words: u8 = frame::read(context, offset + 1)?;
+                (usize::from(words) + 2) * 4
+            }
+            extension::FRAGMENT => {
+                if fragment(context, offset, walked)? {
+                    return Ok(());
+                }
+                size_of::<FragmentHeader>()
+            }
+            _ if is_extension(next) => {
                 let words: u8 = frame::read(context, offset + 1)?;
                 if next == extension::ROUTING && frame::read::<u8>(context, offset + 2)? == 0 {
                     // RFC 5095 forbids type 0.
@@ -104,39 +168,40 @@ fn walk(context: &XdpContext, mut offset: usize, mut next: u8, packet: &mut Pack
                 }
                 (usize::from(words) + 1) * 8
             }
-            extension::AUTHENTICATION => {
-                let words: u8 = frame::read(context, offset + 1)?;
-                (usize::from(words) + 2) * 4
-            }
-            extension::FRAGMENT => {
-                let header: FragmentHeader = frame::read(context, offset)?;
-                if packet.fragment != Fragment::Whole {
-                    return Err(Reason::MalformedIpv6);
-                }
-                packet.identification = header.identification;
-                let offset_more = u16::from_be(header.offset_more);
-                if offset_more & !7 != 0 {
-                    if header.next_header == protocol::TCP && offset_more >> 3 < 3 {
-                        return Err(Reason::InvalidFragment);
-                    }
-                    packet.fragment = Fragment::Later;
-                    packet.protocol = header.next_header;
-                    packet.transport = offset + size_of::<FragmentHeader>();
-                    return Ok(());
-                }
-                if offset_more & 1 != 0 {
-                    packet.fragment = Fragment::First;
-                }
-                size_of::<FragmentHeader>()
-            }
             _ => {
-                packet.protocol = next;
-                packet.transport = offset;
+                walked.protocol = next;
+                walked.transport = offset;
                 return Ok(());
             }
         };
         next = frame::read(context, offset)?;
-        offset += length;
+        offset = frame::bounded(offset + length);
+        frame::forget();
     }
     Err(Reason::ExtensionHeaders)
+}
+
+/// Reads a fragment header; true where what follows is not the beginning of the datagram.
+#[inline(always)]
+fn fragment(context: &XdpContext, offset: usize, walked: &mut Walked) -> Result<bool, Reason> {
+    let header: FragmentHeader = frame::read(context, offset)?;
+    if walked.fragment != Fragment::Whole {
+        return Err(Reason::MalformedIpv6);
+    }
+    walked.identification = header.identification;
+    let offset_more = u16::from_be(header.offset_more);
+    if offset_more & !7 != 0 {
+        // As for IPv4: a second fragment that begins inside the transport header could rewrite it.
+        if header.next_header == protocol::TCP && offset_more >> 3 < 3 {
+            return Err(Reason::InvalidFragment);
+        }
+        walked.fragment = Fragment::Later;
+        walked.protocol = header.next_header;
+        walked.transport = offset + size_of::<FragmentHeader>();
+        return Ok(true);
+    }
+    if offset_more & 1 != 0 {
+        walked.fragment = Fragment::First;
+    }
+    Ok(false)
 }

@@ -1,7 +1,7 @@
 //! The judgement on one frame, in the order that the documentation promises.
 
 use aya_ebpf::programs::XdpContext;
-use gateway_common::connection::{Connection, ConnectionKey, State};
+use gateway_common::connection::{Connection, State};
 use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN};
 use gateway_common::reason::Reason;
 use gateway_common::table::{Atom, Cell, NO_RULE};
@@ -52,52 +52,53 @@ pub(crate) fn judge(context: &XdpContext, ifindex: u32, now: u64, work: &mut Wor
 /// The reason: `Ok` and `Err` tell only whether the way ended early.
 #[inline(always)]
 fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Result<Reason, Reason> {
-    let Work { link, packet, quoted, slot, judgement } = work;
+    let Work { link, packet, quoted, slot, judgement, new, .. } = work;
     packet::link(context, ifindex, link)?;
     frame::forget();
-    if link.ethertype != ethertype::IPV4 && link.ethertype != ethertype::IPV6 {
-        let place = place(link, judgement)?;
-        return not_ip(context, link, &place, now);
-    }
-    if let Err(reason) = packet::network(context, link, packet) {
-        place(link, judgement)?;
-        return Err(reason);
-    }
+    let is_ip = link.ethertype == ethertype::IPV4 || link.ethertype == ethertype::IPV6;
+    let read = if is_ip { read(context, link, packet, now) } else { Ok(()) };
+    // Noted in memory, so that the verifier need not follow each way to go wrong to its end.
+    judgement.reason = read.err().unwrap_or(Reason::Flow);
     frame::forget();
-    if packet.fragment == Fragment::Later && !fragments::resolve(packet, now) {
-        let place = place(link, judgement)?;
-        guard(&place, packet)?;
-        return Err(Reason::UnknownFragment);
-    }
-    frame::forget();
-    conntrack::slot(packet, slot);
-    frame::forget();
-    let found = conntrack::find(slot, now);
-    if let Some(entry) = found {
-        // SAFETY: `find` returns entries of the map, which live as long as the program runs.
-        let connection = unsafe { &*entry };
-        let initiator = conntrack::from_initiator(connection, slot);
-        if connection.generation == config::generation()
-            && at_known_place(connection, initiator, &link.place)
-            && !conntrack::reopens(connection, packet)
-        {
-            return Ok(established(entry, initiator, packet, judgement, now));
+    let readable = judgement.reason == Reason::Flow;
+
+    let mut found = false;
+    if is_ip && readable {
+        conntrack::slot(packet, slot);
+        frame::forget();
+        found = conntrack::find(slot, now);
+        if found {
+            let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
+            // SAFETY: entries lie in the map, which lives as long as the program runs.
+            let connection = unsafe { &*entry };
+            if connection.generation == config::generation()
+                && at_known_place(connection, slot, &link.place)
+                && !conntrack::reopens(connection, packet)
+            {
+                return established(packet, slot, judgement, now);
+            }
         }
     }
 
     let place = place(link, judgement)?;
+    if !readable {
+        return Err(judgement.reason);
+    }
+    if !is_ip {
+        return not_ip(context, link, &place, now);
+    }
     let source = guard(&place, packet)?;
     frame::forget();
-    if let Some(entry) = found {
+    if found {
+        let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
         // SAFETY: as above.
         let connection = unsafe { &mut *entry };
         if !conntrack::reopens(connection, packet) {
             if connection.generation != config::generation() {
                 revalidate(connection, judgement)?;
             }
-            let initiator = conntrack::from_initiator(connection, slot);
-            settle(connection, initiator, &link.place, &place);
-            return Ok(established(entry, initiator, packet, judgement, now));
+            settle(connection, slot, &link.place, &place);
+            return established(packet, slot, judgement, now);
         }
     }
 
@@ -112,11 +113,23 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     if packet.fragment != Fragment::Later && transport::is_error(packet) {
         return icmp::related(context, packet, quoted, slot, judgement, now);
     }
-    first(packet, link, &source, &destination, slot, judgement, now)
+    first(packet, link, &source, &destination, slot, judgement, new, now)
+}
+
+/// Reads the headers above the link, and finds the ports of a later fragment.
+#[inline(always)]
+fn read(context: &XdpContext, link: &Link, packet: &mut Packet, now: u64) -> Result<(), Reason> {
+    packet::network(context, link, packet)?;
+    frame::forget();
+    if packet.fragment == Fragment::Later && !fragments::resolve(packet, now) {
+        return Err(Reason::UnknownFragment);
+    }
+    Ok(())
 }
 
 /// A packet that belongs to no connection.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined: these are names for parts of one struct")]
 fn first(
     packet: &Packet,
     link: &Link,
@@ -124,87 +137,40 @@ fn first(
     destination: &Atom,
     slot: &Slot,
     judgement: &mut Judgement,
+    new: &mut Connection,
     now: u64,
 ) -> Result<Reason, Reason> {
-    if packet.protocol == protocol::TCP && !conntrack::is_opening(packet) && config::midstream() == 0 {
+    let midstream = packet.protocol == protocol::TCP && !conntrack::is_opening(packet);
+    if midstream && (config::midstream() == 0 || packet.tcp_flags & transport::flag::RST != 0) {
         return Err(Reason::NotInConnection);
     }
-    let cell = classify::decide(source, destination, &service_of(packet)).ok_or(Reason::Internal)?;
-    judgement.rule = cell.rule();
-    if cell.is_allow() {
-        return admit(packet, link, destination, slot, judgement, now, true);
-    }
-    let reason = if cell == Cell::NO_RULE { Reason::NoFlow } else { Reason::Denied };
-    if config::midstream() == 1 && packet.protocol == protocol::TCP && !conntrack::is_opening(packet) {
+    let service = service_of(packet);
+    let mut cell = classify::decide(source, destination, &service).ok_or(Reason::Internal)?;
+    let mut by_initiator = true;
+    if config::midstream() == 1 && midstream && !cell.is_allow() {
         // Taken up in its middle, the first packet may be the listener's.
-        let mut back = service_of(packet);
-        back.source_port = packet.destination_port;
-        back.destination_port = packet.source_port;
-        let cell = classify::decide(destination, source, &back).ok_or(Reason::Internal)?;
-        if cell.is_allow() {
-            judgement.rule = cell.rule();
-            return admit(packet, link, destination, slot, judgement, now, false);
+        let back = ServiceKey {
+            source_port: service.destination_port,
+            destination_port: service.source_port,
+            ..service
+        };
+        let backwards = classify::decide(destination, source, &back).ok_or(Reason::Internal)?;
+        if backwards.is_allow() {
+            cell = backwards;
+            by_initiator = false;
         }
     }
-    Err(reason)
-}
-
-/// Records the connection of an allowed packet, where it has one.
-#[inline(always)]
-fn admit(
-    packet: &Packet,
-    link: &Link,
-    destination: &Atom,
-    slot: &Slot,
-    judgement: &Judgement,
-    now: u64,
-    by_initiator: bool,
-) -> Result<Reason, Reason> {
+    judgement.rule = cell.rule();
+    if !cell.is_allow() {
+        return Err(if cell == Cell::NO_RULE { Reason::NoFlow } else { Reason::Denied });
+    }
     let icmp = packet.protocol == protocol::ICMP || packet.protocol == protocol::ICMPV6;
     if destination.flags & Atom::GROUP != 0 || (icmp && !transport::is_echo_request(packet)) {
         return Ok(Reason::Flow);
     }
-    let midstream = packet.protocol == protocol::TCP && !conntrack::is_opening(packet);
-    if midstream && packet.tcp_flags & transport::flag::RST != 0 {
-        return Err(Reason::NotInConnection);
-    }
-    let state = conntrack::first_state(packet.protocol, midstream) as u8;
-    let high_initiated = slot.source_is_high == by_initiator;
-    let side = usize::from(!by_initiator);
-    let mut new = Connection {
-        key: ConnectionKey {
-            low: [0; 2],
-            high: [0; 2],
-            low_port: 0,
-            high_port: 0,
-            protocol: 0,
-            reserved: [0; 3],
-        },
-        expires: now + config::timeout(state),
-        generation: config::generation(),
-        rule: judgement.rule,
-        ifindex: [0; 2],
-        vlan: [0; 2],
-        outer: [0; 2],
-        segment: [judgement.source, judgement.destination],
-        state,
-        flags: if high_initiated { Connection::HIGH_INITIATED } else { 0 },
-        sequence: 0,
-    };
-    if midstream {
-        new.flags |= Connection::MIDSTREAM;
-    }
-    if side == 1 {
-        new.segment = [judgement.destination, judgement.source];
-        new.ifindex[1] = link.place.ifindex;
-        new.vlan[1] = link.place.vlan;
-        new.outer[1] = link.place.outer;
-    } else {
-        new.ifindex[0] = link.place.ifindex;
-        new.vlan[0] = link.place.vlan;
-        new.outer[0] = link.place.outer;
-    }
-    if !conntrack::insert(slot, &new, now) {
+    describe(packet, slot, judgement, new, now, midstream, by_initiator);
+    note_place(new, by_initiator, &link.place);
+    if !conntrack::insert(slot, new, now) {
         return Err(Reason::ConnectionTableFull);
     }
     if packet.fragment == Fragment::First {
@@ -213,21 +179,47 @@ fn admit(
     Ok(if midstream { Reason::MidStream } else { Reason::Flow })
 }
 
+/// The connection that an allowed packet begins.
+#[inline(always)]
+fn describe(
+    packet: &Packet,
+    slot: &Slot,
+    judgement: &Judgement,
+    new: &mut Connection,
+    now: u64,
+    midstream: bool,
+    by_initiator: bool,
+) {
+    let state = conntrack::first_state(packet.protocol, midstream) as u8;
+    new.expires = now + config::timeout(state);
+    new.generation = config::generation();
+    new.rule = judgement.rule;
+    new.ifindex = [0; 2];
+    new.vlan = [0; 2];
+    new.outer = [0; 2];
+    new.segment = if by_initiator {
+        [judgement.source, judgement.destination]
+    } else {
+        [judgement.destination, judgement.source]
+    };
+    new.state = state;
+    new.flags = if midstream { Connection::MIDSTREAM } else { 0 };
+    if slot.source_is_high == by_initiator {
+        new.flags |= Connection::HIGH_INITIATED;
+    }
+}
+
 /// A packet of a connection that the generation in force has judged, at its known place.
 #[inline(always)]
-fn established(
-    entry: *mut Connection,
-    initiator: bool,
-    packet: &Packet,
-    judgement: &mut Judgement,
-    now: u64,
-) -> Reason {
+fn established(packet: &Packet, slot: &Slot, judgement: &mut Judgement, now: u64) -> Result<Reason, Reason> {
+    let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
+    // SAFETY: entries lie in the map, which lives as long as the program runs.
+    let connection = unsafe { &*entry };
+    let initiator = conntrack::from_initiator(connection, slot);
     conntrack::advance(entry, packet, initiator, now);
     if packet.fragment == Fragment::First {
         fragments::record(packet, now);
     }
-    // SAFETY: `find` returns entries of the map, which live as long as the program runs.
-    let connection = unsafe { &*entry };
     judgement.rule = connection.rule;
     if initiator {
         judgement.source = connection.segment[0];
@@ -236,12 +228,12 @@ fn established(
         judgement.source = connection.segment[1];
         judgement.destination = connection.segment[0];
     }
-    Reason::Established
+    Ok(Reason::Established)
 }
 
 #[inline(always)]
-fn at_known_place(connection: &Connection, initiator: bool, place: &PlaceKey) -> bool {
-    let (ifindex, vlan, outer) = if initiator {
+fn at_known_place(connection: &Connection, slot: &Slot, place: &PlaceKey) -> bool {
+    let (ifindex, vlan, outer) = if conntrack::from_initiator(connection, slot) {
         (connection.ifindex[0], connection.vlan[0], connection.outer[0])
     } else {
         (connection.ifindex[1], connection.vlan[1], connection.outer[1])
@@ -251,22 +243,31 @@ fn at_known_place(connection: &Connection, initiator: bool, place: &PlaceKey) ->
 
 /// Notes the place of one side, whose source address was found to belong there.
 #[inline(always)]
-fn settle(connection: &mut Connection, initiator: bool, key: &PlaceKey, place: &Place) {
+fn settle(connection: &mut Connection, slot: &Slot, key: &PlaceKey, place: &Place) {
+    let initiator = conntrack::from_initiator(connection, slot);
+    note_place(connection, initiator, key);
     if initiator {
-        connection.ifindex[0] = key.ifindex;
-        connection.vlan[0] = key.vlan;
-        connection.outer[0] = key.outer;
         connection.segment[0] = place.segment;
     } else {
-        connection.ifindex[1] = key.ifindex;
-        connection.vlan[1] = key.vlan;
-        connection.outer[1] = key.outer;
         connection.segment[1] = place.segment;
     }
 }
 
-/// Judges a connection by the generation in force: it stays, or it ends here.
 #[inline(always)]
+fn note_place(connection: &mut Connection, initiator: bool, key: &PlaceKey) {
+    if initiator {
+        connection.ifindex[0] = key.ifindex;
+        connection.vlan[0] = key.vlan;
+        connection.outer[0] = key.outer;
+    } else {
+        connection.ifindex[1] = key.ifindex;
+        connection.vlan[1] = key.vlan;
+        connection.outer[1] = key.outer;
+    }
+}
+
+/// Judges a connection by the generation in force: it stays, or it ends here.
+#[inline(never)]
 pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement) -> Result<(), Reason> {
     let high_initiated = connection.flags & Connection::HIGH_INITIATED != 0;
     let key = &connection.key;

@@ -20,6 +20,7 @@ mod ipv6;
 mod judge;
 mod maps;
 mod neighbour;
+mod outcome;
 mod packet;
 mod transport;
 mod verdict;

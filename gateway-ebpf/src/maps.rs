@@ -3,7 +3,7 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use gateway_common::connection::Bucket;
+use gateway_common::connection::{Bucket, Connection};
 use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
 use gateway_common::event::Event;
 use gateway_common::fragment::{Fragment, FragmentKey};
@@ -11,6 +11,7 @@ use gateway_common::place::{Place, PlaceKey};
 use gateway_common::table::{Atom, PAGE};
 
 use crate::conntrack::Slot;
+use crate::ipv6::Walked;
 use crate::judge::Judgement;
 use crate::packet::{Link, Packet};
 
@@ -97,8 +98,12 @@ pub(crate) struct Work {
     pub(crate) packet: Packet,
     /// The packet that an ICMP error quotes.
     pub(crate) quoted: Packet,
+    /// Where the walk through IPv6 extension headers ended.
+    pub(crate) walked: Walked,
     pub(crate) slot: Slot,
     pub(crate) judgement: Judgement,
+    /// The connection that the packet begins.
+    pub(crate) new: Connection,
 }
 
 #[btf_map]
