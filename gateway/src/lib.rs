@@ -7,6 +7,9 @@ pub mod cli;
 pub mod compile;
 pub mod daemon;
 pub mod dataplane;
+pub mod oracle;
 pub mod packet;
 pub mod policy;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

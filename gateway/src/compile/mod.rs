@@ -112,3 +112,6 @@ fn modes(policy: &Policy) -> Vec<u32> {
 fn number(count: usize) -> u32 {
     u32::try_from(count).expect("bounded by the table budget")
 }
+
+#[cfg(test)]
+mod tests;

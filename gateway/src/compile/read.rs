@@ -120,7 +120,7 @@ impl Image {
 }
 
 /// Index of the atom that the bytes of an address lead to.
-fn walk(table: &[u32], address: &[u8]) -> Option<u32> {
+pub(super) fn walk(table: &[u32], address: &[u8]) -> Option<u32> {
     let (root, rest) = address.split_first_chunk::<2>()?;
     let mut entry = *table.get(usize::from(u16::from_be_bytes(*root)))?;
     for &byte in rest {

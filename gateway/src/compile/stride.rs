@@ -76,3 +76,118 @@ impl Builder<'_> {
         Ok(NODE | node)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::super::read::walk;
+    use super::*;
+
+    /// Atom 1 from `first` to `last`, atom 0 elsewhere.
+    fn one_range(first: u128, last: u128, bits: u32) -> Vec<u32> {
+        let mut pieces = vec![Piece { start: 0, atom: 0 }, Piece { start: first, atom: 1 }];
+        if first == 0 {
+            pieces.remove(0);
+        }
+        let highest = u128::MAX >> (128 - bits);
+        if last < highest {
+            pieces.push(Piece { start: last + 1, atom: 0 });
+        }
+        table("test", &pieces, bits, &mut Budget::new()).unwrap()
+    }
+
+    fn atom_v4(table: &[u32], address: u128) -> u32 {
+        walk(table, &u32::try_from(address).unwrap().to_be_bytes()).unwrap()
+    }
+
+    fn atom_v6(table: &[u32], address: u128) -> u32 {
+        walk(table, &address.to_be_bytes()).unwrap()
+    }
+
+    /// The range holds exactly its own addresses, seen from both sides of both of its ends.
+    fn assert_exact(first: u128, last: u128, bits: u32) {
+        let table = one_range(first, last, bits);
+        let highest = u128::MAX >> (128 - bits);
+        let near =
+            [first.checked_sub(1), Some(first), Some(last), last.checked_add(1), Some(0), Some(highest)];
+        for address in near.into_iter().flatten().filter(|&address| address <= highest) {
+            let expected = u32::from((first..=last).contains(&address));
+            let found = if bits == 32 { atom_v4(&table, address) } else { atom_v6(&table, address) };
+            assert_eq!(found, expected, "{address:#x} of {first:#x}-{last:#x}");
+        }
+    }
+
+    #[test]
+    fn ranges_end_where_they_end() {
+        let highest = u128::from(u32::MAX);
+        for (first, last) in [
+            (0, 0),
+            (highest, highest),
+            (0, highest),
+            (0x0a0a_4611, 0x0a0a_4611),
+            (0x0a0a_4600, 0x0a0a_46ff),
+            (0x0a0a_ffff, 0x0a0b_0000),
+            (0x0a00_0001, 0x0aff_fffe),
+            (0x8000_0000, highest),
+        ] {
+            assert_exact(first, last, 32);
+        }
+        let host = 0xfd00_0070_0000_0000_0000_0000_0000_0011;
+        for (first, last) in [
+            (0, 0),
+            (u128::MAX, u128::MAX),
+            (0, u128::MAX),
+            (host, host),
+            (host & !0xffff, host | 0xffff),
+            (host, host + (1 << 80)),
+            (1, u128::MAX - 1),
+        ] {
+            assert_exact(first, last, 128);
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_root_where_no_prefix_is_split() {
+        assert_eq!(one_range(0, u128::from(u32::MAX), 32).len(), ROOT as usize);
+        assert_eq!(one_range(0x0a00_0000, 0x0aff_ffff, 32).len(), ROOT as usize);
+        assert_eq!(one_range(0xfd00 << 112, (0xfd01 << 112) - 1, 128).len(), ROOT as usize);
+    }
+
+    #[test]
+    fn adjacent_ranges_keep_apart() {
+        let pieces: Vec<Piece> =
+            (0..256u32).map(|atom| Piece { start: u128::from(atom) << 8, atom }).collect();
+        let table = table("test", &pieces, 32, &mut Budget::new()).unwrap();
+        for atom in 0..255u32 {
+            let first = u128::from(atom) << 8;
+            assert_eq!((atom_v4(&table, first), atom_v4(&table, first | 0xff)), (atom, atom));
+        }
+        assert_eq!(atom_v4(&table, u128::from(u32::MAX)), 255);
+    }
+
+    #[test]
+    fn equal_subtrees_are_stored_once() {
+        let hosts = |count: u128| {
+            let alternating = (0..count).flat_map(|net| {
+                let base = net << 16;
+                [
+                    Piece { start: base, atom: 0 },
+                    Piece { start: base + 7, atom: 1 },
+                    Piece { start: base + 8, atom: 0 },
+                ]
+            });
+            table("test", &alternating.collect::<Vec<_>>(), 32, &mut Budget::new()).unwrap().len()
+        };
+        assert_eq!(hosts(1), ROOT as usize + 2 * FANOUT_SLOTS);
+        assert_eq!(hosts(1000), hosts(1));
+    }
+
+    #[test]
+    fn a_host_costs_one_node_a_byte() {
+        let v4 = one_range(0x0a0a_4611, 0x0a0a_4611, 32);
+        assert_eq!(v4.len(), ROOT as usize + 2 * FANOUT_SLOTS);
+        let v6 = one_range(1 << 64 | 1, 1 << 64 | 1, 128);
+        assert_eq!(v6.len(), ROOT as usize + 14 * FANOUT_SLOTS);
+    }
+}

@@ -1,0 +1,191 @@
+//! The image against the oracle, and what single tables must hold.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+
+use gateway_common::reason::Reason;
+use gateway_common::table::Cell;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+use crate::oracle::Oracle;
+use crate::packet::{Arrival, Transport};
+use crate::policy::model::{ANY_PORT, AddressSet, Ranges, Rule, RuleKind, ServiceMatch};
+use crate::testing::packets::{self, Edges};
+use crate::testing::policies;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_image_decides_as_the_oracle(policy in policies::policy(), draws in vec(packets::draw(), 400)) {
+        let image = compile(&policy).unwrap();
+        let oracle = Oracle::new(&policy);
+        let edges = Edges::of(&policy);
+        for draw in &draws {
+            let (port, packet) = edges.packet(draw);
+            let arrival = Arrival { interface: &port.interface, outer: port.outer, vlan: port.vlan };
+            let expected = oracle.decide(arrival, &packet);
+            prop_assert_eq!(image.decide(arrival, &packet), Some(expected), "{:?} at {:?}", packet, port);
+            for address in [packet.source, packet.destination] {
+                let atom = image.atom(address).unwrap();
+                prop_assert_eq!(SegmentId(atom.segment), policy.segment_of(address), "{}", address);
+            }
+        }
+    }
+}
+
+/// The comparison above is worth something only if its packets reach every kind of decision.
+#[test]
+fn random_packets_reach_every_stateless_reason() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen: BTreeMap<Reason, usize> = BTreeMap::new();
+    for _ in 0..60 {
+        let policy = policies::policy().new_tree(&mut runner).unwrap().current();
+        let edges = Edges::of(&policy);
+        for draw in vec(packets::draw(), 200).new_tree(&mut runner).unwrap().current() {
+            let (port, packet) = edges.packet(&draw);
+            let arrival = Arrival { interface: &port.interface, outer: port.outer, vlan: port.vlan };
+            *seen.entry(Oracle::new(&policy).decide(arrival, &packet).reason).or_default() += 1;
+        }
+    }
+    let stateless = [
+        Reason::Flow,
+        Reason::NoFlow,
+        Reason::Denied,
+        Reason::Spoofed,
+        Reason::Martian,
+        Reason::UnknownVlan,
+        Reason::UnknownInterface,
+    ];
+    for reason in stateless {
+        assert!(seen.get(&reason).is_some_and(|&count| count > 100), "{}: {seen:?}", reason.name());
+    }
+}
+
+/// Segments `lan` (4: 10.0.0.0/24) and `ward` (5: 10.0.1.0/24), the gateway at 10.0.0.1.
+fn two_segments() -> Policy {
+    let mut policy =
+        policies::sized(2..=2, 0..=0).new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    for segment in &mut policy.segments {
+        segment.ranges = Ranges::default();
+    }
+    policy.segments[1].ranges.v4 = vec![(0x0a00_0001, 0x0a00_0001)];
+    policy.segments[4].ranges.v4 = vec![(0x0a00_0000, 0x0a00_00ff)];
+    policy.segments[5].ranges.v4 = vec![(0x0a00_0100, 0x0a00_01ff)];
+    policy.services.truncate(1);
+    policy.services[0].matches = vec![ServiceMatch::Tcp { source: ANY_PORT, destination: (104, 104) }];
+    policy
+}
+
+fn rule(kind: RuleKind, from: AddressSet, to: AddressSet) -> Rule {
+    let origin = crate::policy::model::Origin { file: "test.yaml".into(), line: 1, column: 1 };
+    Rule {
+        name: String::new(),
+        kind,
+        from,
+        to,
+        services: vec![0],
+        purpose: None,
+        owner: None,
+        review: None,
+        unenforced: false,
+        origin,
+    }
+}
+
+fn whole(segment: u16) -> AddressSet {
+    AddressSet { segments: [SegmentId(segment)].into(), ranges: Ranges::default() }
+}
+
+fn range(first: u32, last: u32) -> AddressSet {
+    AddressSet { segments: [].into(), ranges: Ranges { v4: vec![(first, last)], v6: Vec::new() } }
+}
+
+/// What the image says about DICOM from `source` to `destination`.
+fn cell(policy: &Policy, source: u32, destination: u32) -> Cell {
+    let image = compile(policy).unwrap();
+    let atom = |bits| image.atom(std::net::Ipv4Addr::from_bits(bits).into()).unwrap();
+    image.lookup(atom(source), atom(destination), Transport::Tcp { source: 50000, destination: 104 }).unwrap()
+}
+
+const LAN_HOST: u32 = 0x0a00_0009;
+const WARD_HOST: u32 = 0x0a00_0109;
+const GATEWAY_HOST: u32 = 0x0a00_0001;
+
+#[test]
+fn the_first_deny_decides_else_the_first_active_flow() {
+    let mut policy = two_segments();
+    let flow = || rule(RuleKind::Flow, whole(4), whole(5));
+    let deny = || rule(RuleKind::Deny, range(LAN_HOST, LAN_HOST), whole(5));
+    policy.rules = vec![flow(), flow(), deny(), deny()];
+    assert_eq!(cell(&policy, LAN_HOST, WARD_HOST), Cell::deny(2));
+    assert_eq!(cell(&policy, LAN_HOST + 1, WARD_HOST), Cell::allow(0));
+    assert_eq!(cell(&policy, WARD_HOST, LAN_HOST), Cell::NO_RULE);
+    policy.rules[0].unenforced = true;
+    policy.rules[2].unenforced = true;
+    assert_eq!(cell(&policy, LAN_HOST, WARD_HOST), Cell::deny(3));
+    assert_eq!(cell(&policy, LAN_HOST + 1, WARD_HOST), Cell::allow(1));
+}
+
+#[test]
+fn a_prefix_does_not_open_the_gateway_that_stands_in_it() {
+    let mut policy = two_segments();
+    policy.rules = vec![rule(RuleKind::Flow, whole(5), range(0x0a00_0000, 0x0a00_00ff))];
+    assert_eq!(cell(&policy, WARD_HOST, LAN_HOST), Cell::allow(0));
+    assert_eq!(cell(&policy, WARD_HOST, GATEWAY_HOST), Cell::NO_RULE);
+    policy.rules[0].to = whole(1);
+    assert_eq!(cell(&policy, WARD_HOST, GATEWAY_HOST), Cell::allow(0));
+}
+
+#[test]
+fn source_ports_cost_a_matrix_only_while_a_rule_needs_them() {
+    let mut policy = two_segments();
+    policy.services[0].matches = vec![ServiceMatch::Udp { source: (68, 68), destination: (67, 67) }];
+    let unused = compile(&policy).unwrap();
+    assert_eq!((unused.config.source_ports, unused.matrix.len(), unused.source_ports.len()), (0, 0, 0));
+    policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(5))];
+    let used = compile(&policy).unwrap();
+    assert_eq!((used.config.source_ports, used.matrix.len()), (2, 4));
+    let class = |source, destination| used.service_class(Transport::Udp { source, destination }).unwrap();
+    assert_ne!(class(68, 67), class(69, 67));
+    assert_eq!(class(69, 67), class(68, 68));
+}
+
+#[test]
+fn too_much_is_refused_with_the_limit_and_the_remedy() {
+    let mut policy = two_segments();
+    // Each host its own rule both ways: 9,000 classes of sources times as many of destinations.
+    policy.rules = (0..9000u32)
+        .map(|host| {
+            let address = 0x1400_0000 + 2 * host;
+            rule(RuleKind::Flow, range(address, address), range(address, address))
+        })
+        .collect();
+    let error = compile(&policy).unwrap_err();
+    assert!(matches!(error, CompileError::TableBytes { limit: TABLE_BYTES, .. }), "{error}");
+    assert!(error.to_string().contains("group"), "{error}");
+
+    let mut policy = two_segments();
+    policy.segments = vec![policy.segments[4].clone(); SEGMENT_LIMIT + 1];
+    let error = compile(&policy).unwrap_err();
+    assert_eq!(error, CompileError::Segments { count: SEGMENT_LIMIT + 1, limit: SEGMENT_LIMIT });
+
+    let mut policy = two_segments();
+    policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(99))];
+    assert_eq!(compile(&policy).unwrap_err(), CompileError::DanglingRule { rule: String::new() });
+}
+
+#[test]
+fn table_bytes_are_those_of_the_tables() {
+    let mut policy = two_segments();
+    policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(5))];
+    let image = compile(&policy).unwrap();
+    let words = image.v4.len() + image.v6.len() + image.pairs.len() + image.verdicts.len();
+    let classes = image.services.len() + image.source_ports.len() + image.matrix.len();
+    let atoms = image.atoms.len() * size_of::<Atom>();
+    assert_eq!(image.manifest.table_bytes, (4 * words + 2 * classes + atoms) as u64);
+}

@@ -1,0 +1,142 @@
+//! The slow, obvious reading of a policy: what the tables and the datapath are tested against.
+//!
+//! Nothing here is shared with `compile` but the resolved model: every question goes to the rules,
+//! one after the other, with [`AddressSet::contains`] and [`Policy::segment_of`].
+//!
+//! The order of a decision on the first packet of a connection:
+//! 1. Interface and VLAN tags give the segment *P* it comes from; an unknown place always drops.
+//! 2. The destination's segment is looked up for every packet from a known place: also a packet
+//!    that is refused for its source counts, by mode, as one between *P* and that segment.
+//! 3. The source must be one of *P*: see [`Oracle::admit`].
+//! 4. The first deny of the policy that names the packet decides, else the first flow.
+//! 5. What does not pass is dropped, reported or observed as the stricter of both segments says.
+
+use gateway_common::reason::{Mode, Reason, Verdict};
+
+use crate::packet::{Arrival, Decision, PacketView, Transport};
+use crate::policy::model::{AddressSet, InterfaceKind, Policy, RuleId, RuleKind, SegmentId, ServiceMatch};
+
+mod source;
+
+pub use source::Sender;
+
+/// Decides packets straight from the resolved model.
+#[derive(Clone, Copy, Debug)]
+pub struct Oracle<'p> {
+    policy: &'p Policy,
+}
+
+impl<'p> Oracle<'p> {
+    /// An oracle for this policy.
+    pub fn new(policy: &'p Policy) -> Self {
+        Self { policy }
+    }
+
+    /// Decides the packet that opens a connection.
+    pub fn decide(&self, arrival: Arrival<'_>, packet: &PacketView) -> Decision {
+        let here = match self.place(arrival) {
+            Ok(segment) => segment,
+            Err(reason) => return Decision::unknown_place(reason),
+        };
+        let destination = self.policy.segment_of(packet.destination);
+        let (reason, rule) = match self.admit(here, packet) {
+            Err(reason) => (reason, None),
+            Ok(sender) => self.rule(sender, packet),
+        };
+        Decision {
+            reason,
+            rule,
+            source_segment: here,
+            destination_segment: destination,
+            verdict: self.verdict(reason, here, destination),
+        }
+    }
+
+    /// Segment of the place where a frame arrives.
+    pub fn place(&self, arrival: Arrival<'_>) -> Result<SegmentId, Reason> {
+        let mut named = false;
+        for interface in &self.policy.interfaces {
+            if interface.name != arrival.interface {
+                continue;
+            }
+            named = true;
+            let segment = match &interface.kind {
+                InterfaceKind::Access(segment) if (arrival.outer, arrival.vlan) == (0, 0) => Some(*segment),
+                InterfaceKind::Wan if (arrival.outer, arrival.vlan) == (0, 0) => Some(SegmentId::WAN),
+                InterfaceKind::Trunk { outer, vlans } if *outer == arrival.outer => {
+                    vlans.get(&arrival.vlan).copied()
+                }
+                _ => None,
+            };
+            if let Some(segment) = segment {
+                return Ok(segment);
+            }
+        }
+        Err(if named { Reason::UnknownVlan } else { Reason::UnknownInterface })
+    }
+
+    /// The rule that decides on a packet of an admitted sender.
+    pub fn rule(&self, sender: Sender, packet: &PacketView) -> (Reason, Option<RuleId>) {
+        let first = |deny: bool| {
+            let named = (0..).zip(&self.policy.rules).find(|(_, rule)| {
+                rule.is_active()
+                    && (rule.kind == RuleKind::Deny) == deny
+                    && sender.is_in(&rule.from)
+                    && self.is_to(&rule.to, packet)
+                    && rule.services.iter().any(|&service| self.is_of_service(service, packet.transport))
+            });
+            named.map(|(index, _)| RuleId(index))
+        };
+        if let Some(rule) = first(true) {
+            return (Reason::Denied, Some(rule));
+        }
+        match first(false) {
+            Some(rule) => (Reason::Flow, Some(rule)),
+            None => (Reason::NoFlow, None),
+        }
+    }
+
+    fn is_to(&self, set: &AddressSet, packet: &PacketView) -> bool {
+        set.contains(packet.destination, self.policy.segment_of(packet.destination))
+    }
+
+    fn is_of_service(&self, service: usize, transport: Transport) -> bool {
+        self.policy.services[service].matches.iter().any(|matches| is_match(*matches, transport))
+    }
+
+    /// What becomes of a packet between two segments.
+    pub fn verdict(&self, reason: Reason, source: SegmentId, destination: SegmentId) -> Verdict {
+        if reason.passes() {
+            return Verdict::Pass;
+        }
+        if source == SegmentId::UNKNOWN {
+            return Verdict::Drop;
+        }
+        let mode = |segment: SegmentId| match segment {
+            SegmentId::UNKNOWN => Mode::Observe,
+            segment => self.policy.segment(segment).mode.into(),
+        };
+        let modes = [mode(source), mode(destination)];
+        if modes.contains(&Mode::Enforce) {
+            Verdict::Drop
+        } else if modes.contains(&Mode::Audit) {
+            Verdict::Audit
+        } else {
+            Verdict::Observe
+        }
+    }
+}
+
+fn is_match(matches: ServiceMatch, transport: Transport) -> bool {
+    let within = |range: (u16, u16), port: u16| range.0 <= port && port <= range.1;
+    match (matches, transport) {
+        (ServiceMatch::Tcp { source, destination }, Transport::Tcp { source: from, destination: to })
+        | (ServiceMatch::Udp { source, destination }, Transport::Udp { source: from, destination: to }) => {
+            within(source, from) && within(destination, to)
+        }
+        (ServiceMatch::Icmp(types), Transport::Icmp(kind))
+        | (ServiceMatch::Icmpv6(types), Transport::Icmpv6(kind)) => types.0 <= kind && kind <= types.1,
+        (ServiceMatch::Protocol(named), Transport::Other(protocol)) => named == protocol,
+        _ => false,
+    }
+}

@@ -1,0 +1,77 @@
+//! The source guard: who may send from where.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use gateway_common::reason::Reason;
+
+use crate::packet::{PacketView, Transport};
+use crate::policy::model::{AddressSet, SegmentId};
+
+use super::Oracle;
+
+/// A sender that the source guard admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// A host with an address of its segment.
+    Host(IpAddr, SegmentId),
+    /// A host of this segment that has no address of it, or does not use it: its source is
+    /// link-local or unspecified. Only rules that name the whole segment name it.
+    Nameless(SegmentId),
+}
+
+impl Sender {
+    /// Whether a rule's set names the sender.
+    pub fn is_in(self, set: &AddressSet) -> bool {
+        match self {
+            Self::Host(address, segment) => set.contains(address, segment),
+            Self::Nameless(segment) => set.segments.contains(&segment),
+        }
+    }
+}
+
+impl Oracle<'_> {
+    /// Whether the packet's source may send from segment `here`.
+    ///
+    /// Addresses that are nobody's are martians. The unspecified address is a source only of a
+    /// DHCPv4 client, or towards a group of the link in IPv6 (RFC 4861, 4.3; RFC 3810, 5.2.13).
+    /// Link-local addresses are good in every segment. All else must be an address of `here`.
+    pub fn admit(&self, here: SegmentId, packet: &PacketView) -> Result<Sender, Reason> {
+        if is_never_source(packet.source) {
+            return Err(Reason::Martian);
+        }
+        if packet.source.is_unspecified() {
+            let allowed = match packet.destination {
+                IpAddr::V4(_) => packet.transport == Transport::Udp { source: 68, destination: 67 },
+                IpAddr::V6(to) => to.segments()[0] == 0xff02,
+            };
+            return if allowed { Ok(Sender::Nameless(here)) } else { Err(Reason::Martian) };
+        }
+        if is_link_local(packet.source) {
+            return Ok(Sender::Nameless(here));
+        }
+        let segment = self.policy.segment_of(packet.source);
+        if segment == here { Ok(Sender::Host(packet.source, segment)) } else { Err(Reason::Spoofed) }
+    }
+}
+
+/// RFC 6890: 0/8 but for 0.0.0.0 itself, 127/8, 224/4, 240/4 with the broadcast address; `::1`,
+/// IPv4-mapped addresses and groups.
+fn is_never_source(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => match v4.octets() {
+            [0, ..] => v4 != Ipv4Addr::UNSPECIFIED,
+            [first, ..] => first == 127 || first >= 224,
+        },
+        IpAddr::V6(v6) => {
+            let mapped = v6.segments()[..6] == [0, 0, 0, 0, 0, 0xffff];
+            v6 == Ipv6Addr::LOCALHOST || mapped || v6.octets()[0] == 0xff
+        }
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[..2] == [169, 254],
+        IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,
+    }
+}

@@ -1,0 +1,284 @@
+//! Random packets for a given policy: addresses and ports at the edges of what its rules name.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::policies;
+use crate::packet::{PacketView, Transport};
+use crate::policy::model::{AddressSet, InterfaceKind, Policy, Ranges, Rule, SegmentId, ServiceMatch};
+
+/// Random choices that become a packet once there is a policy to choose from. Apart from the
+/// policy, so that both shrink by themselves.
+#[derive(Clone, Debug)]
+pub struct Draw {
+    is_v4: bool,
+    aim: Aim,
+    at_home: bool,
+    kind: Kind,
+    indices: [Index; 6],
+    v4: [u32; 2],
+    v6: [u128; 2],
+    ports: [u16; 2],
+    icmp_type: u8,
+    protocol: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Tcp,
+    Udp,
+    Icmp,
+    Other,
+}
+
+/// What a packet is chosen to hit.
+#[derive(Clone, Copy, Debug)]
+enum Aim {
+    /// One rule.
+    Rule,
+    /// The edges of anything that the policy names.
+    Edge,
+    /// Whatever comes.
+    Anything,
+}
+
+impl Draw {
+    fn transport(&self, source: u16, destination: u16) -> Transport {
+        match self.kind {
+            Kind::Tcp => Transport::Tcp { source, destination },
+            Kind::Udp => Transport::Udp { source, destination },
+            Kind::Icmp if self.is_v4 => Transport::Icmp(self.icmp_type),
+            Kind::Icmp => Transport::Icmpv6(self.icmp_type),
+            Kind::Other => Transport::Other(self.protocol),
+        }
+    }
+}
+
+/// A random packet.
+pub fn draw() -> impl Strategy<Value = Draw> {
+    let kind =
+        prop::sample::select(vec![Kind::Tcp, Kind::Tcp, Kind::Udp, Kind::Udp, Kind::Icmp, Kind::Other]);
+    let addresses = ([policies::v4(), policies::v4()], [policies::v6(), policies::v6()]);
+    let numbers = ([policies::port(), policies::port()], policies::icmp_type(), policies::protocol());
+    let aim = prop::sample::select(vec![
+        Aim::Rule,
+        Aim::Rule,
+        Aim::Rule,
+        Aim::Rule,
+        Aim::Edge,
+        Aim::Edge,
+        Aim::Anything,
+    ]);
+    let manner = (any::<bool>(), aim, prop::bool::weighted(0.9));
+    let parts = (manner, kind, any::<[Index; 6]>(), addresses, numbers);
+    parts.prop_map(|((is_v4, aim, at_home), kind, indices, (v4, v6), (ports, icmp_type, protocol))| Draw {
+        is_v4,
+        aim,
+        at_home,
+        kind,
+        indices,
+        v4,
+        v6,
+        ports,
+        icmp_type,
+        protocol,
+    })
+}
+
+/// A frame's place: interface, outer and inner VLAN identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Interface.
+    pub interface: String,
+    /// Outer VLAN identifier, or 0.
+    pub outer: u16,
+    /// VLAN identifier, or 0.
+    pub vlan: u16,
+}
+
+/// The edges of what a policy names: worked out once, drawn from often.
+#[derive(Clone, Debug)]
+pub struct Edges<'p> {
+    policy: &'p Policy,
+    all: Addresses,
+    ports: Vec<(u16, u16)>,
+    /// Of each rule: initiators, listeners, services.
+    rules: Vec<(Addresses, Addresses, Vec<ServiceMatch>)>,
+    places: Vec<(Option<SegmentId>, Port)>,
+}
+
+impl<'p> Edges<'p> {
+    /// The edges of a policy.
+    pub fn of(policy: &'p Policy) -> Self {
+        let rules = policy.rules.iter().flat_map(|rule| [&rule.from.ranges, &rule.to.ranges]);
+        let segments = policy.segments.iter().map(|segment| &segment.ranges);
+        let all = Addresses::around(segments.chain(rules));
+        let of_set = |set: &AddressSet| {
+            let segments = set.segments.iter().map(|&id| &policy.segment(id).ranges);
+            Addresses::around(segments.chain([&set.ranges])).or(&all)
+        };
+        let of_rule = |rule: &Rule| {
+            let matches = rule.services.iter().flat_map(|&service| policy.services[service].matches.clone());
+            (of_set(&rule.from), of_set(&rule.to), matches.collect())
+        };
+        let mut ports = vec![(68, 67)];
+        for matches in policy.services.iter().flat_map(|service| &service.matches) {
+            if let ServiceMatch::Tcp { source, destination } | ServiceMatch::Udp { source, destination } =
+                matches
+            {
+                ports.extend([(source.0, destination.0), (source.1, destination.1)]);
+                ports.push((source.0.wrapping_sub(1), destination.0.wrapping_sub(1)));
+                ports.push((source.1.wrapping_add(1), destination.1.wrapping_add(1)));
+            }
+        }
+        let rules = policy.rules.iter().map(of_rule).collect();
+        Self { policy, rules, all, ports, places: places(policy) }
+    }
+
+    /// The place and the packet that `draw` means under this policy.
+    pub fn packet(&self, draw: &Draw) -> (&Port, PacketView) {
+        let [from, to, source_port, destination_port, place, rule] = &draw.indices;
+        let packet = match draw.aim {
+            Aim::Rule if !self.rules.is_empty() => {
+                let (sources, destinations, services) = rule.get(&self.rules);
+                let matches = destination_port.get(services);
+                PacketView {
+                    source: sources.pick(draw.is_v4, from),
+                    destination: destinations.pick(draw.is_v4, to),
+                    transport: transport_of(*matches, source_port.index(2) == 0),
+                }
+            }
+            Aim::Rule | Aim::Edge => {
+                let (source, destination) =
+                    (source_port.get(&self.ports).0, destination_port.get(&self.ports).1);
+                PacketView {
+                    source: self.all.pick(draw.is_v4, from),
+                    destination: self.all.pick(draw.is_v4, to),
+                    transport: draw.transport(source, destination),
+                }
+            }
+            Aim::Anything => {
+                let address = |side: usize| if draw.is_v4 { v4(draw.v4[side]) } else { v6(draw.v6[side]) };
+                let transport = draw.transport(draw.ports[0], draw.ports[1]);
+                PacketView { source: address(0), destination: address(1), transport }
+            }
+        };
+        (self.place(draw.at_home.then_some(packet.source), place), packet)
+    }
+
+    /// A place: where `source` belongs, if it is given and there is such a one.
+    fn place(&self, source: Option<IpAddr>, index: &Index) -> &Port {
+        let Some(source) = source else {
+            return &index.get(&self.places).1;
+        };
+        let home = Some(self.policy.segment_of(source));
+        let homes: Vec<&Port> =
+            self.places.iter().filter(|place| place.0 == home).map(|place| &place.1).collect();
+        let known: Vec<&Port> =
+            self.places.iter().filter(|place| place.0.is_some()).map(|place| &place.1).collect();
+        let choice = [homes, known].into_iter().find(|choice| !choice.is_empty());
+        choice.map_or(&self.places[0].1, |choice| choice[index.index(choice.len())])
+    }
+}
+
+/// First and last addresses of ranges, and their neighbours.
+#[derive(Clone, Debug, Default)]
+struct Addresses {
+    v4: Vec<u32>,
+    v6: Vec<u128>,
+}
+
+impl Addresses {
+    fn around<'r>(ranges: impl Iterator<Item = &'r Ranges>) -> Self {
+        let mut edges = Self::default();
+        for ranges in ranges {
+            for &(first, last) in &ranges.v4 {
+                edges.v4.extend([
+                    first,
+                    last,
+                    first / 2 + last / 2,
+                    first.wrapping_sub(1),
+                    last.wrapping_add(1),
+                ]);
+            }
+            for &(first, last) in &ranges.v6 {
+                edges.v6.extend([
+                    first,
+                    last,
+                    first / 2 + last / 2,
+                    first.wrapping_sub(1),
+                    last.wrapping_add(1),
+                ]);
+            }
+        }
+        edges
+    }
+
+    /// These, or `others` in a family where there are none.
+    fn or(mut self, others: &Self) -> Self {
+        if self.v4.is_empty() {
+            self.v4.clone_from(&others.v4);
+        }
+        if self.v6.is_empty() {
+            self.v6.clone_from(&others.v6);
+        }
+        self
+    }
+
+    fn pick(&self, is_v4: bool, index: &Index) -> IpAddr {
+        if is_v4 {
+            v4(if self.v4.is_empty() { u32::MAX } else { *index.get(&self.v4) })
+        } else {
+            v6(if self.v6.is_empty() { u128::MAX } else { *index.get(&self.v6) })
+        }
+    }
+}
+
+/// A packet at the low or the high end of a service.
+fn transport_of(matches: ServiceMatch, low: bool) -> Transport {
+    let end = |range: (u16, u16)| if low { range.0 } else { range.1 };
+    let kind = |range: (u8, u8)| if low { range.0 } else { range.1 };
+    match matches {
+        ServiceMatch::Tcp { source, destination } => {
+            Transport::Tcp { source: end(source), destination: end(destination) }
+        }
+        ServiceMatch::Udp { source, destination } => {
+            Transport::Udp { source: end(source), destination: end(destination) }
+        }
+        ServiceMatch::Icmp(types) => Transport::Icmp(kind(types)),
+        ServiceMatch::Icmpv6(types) => Transport::Icmpv6(kind(types)),
+        ServiceMatch::Protocol(protocol) => Transport::Other(protocol),
+    }
+}
+
+fn v4(bits: u32) -> IpAddr {
+    Ipv4Addr::from_bits(bits).into()
+}
+
+fn v6(bits: u128) -> IpAddr {
+    Ipv6Addr::from_bits(bits).into()
+}
+
+/// Every place that a policy names, with its segment, and some that it does not.
+fn places(policy: &Policy) -> Vec<(Option<SegmentId>, Port)> {
+    let mut places = vec![(None, Port { interface: "nowhere0".to_owned(), outer: 0, vlan: 0 })];
+    for interface in &policy.interfaces {
+        let mut add = |segment, outer, vlan| {
+            places.push((segment, Port { interface: interface.name.clone(), outer, vlan }));
+        };
+        match &interface.kind {
+            InterfaceKind::Access(segment) => add(Some(*segment), 0, 0),
+            InterfaceKind::Wan => add(Some(SegmentId::WAN), 0, 0),
+            InterfaceKind::Trunk { outer, vlans } => {
+                for (&vlan, &segment) in vlans {
+                    add(Some(segment), *outer, vlan);
+                    add(None, outer ^ 1, vlan);
+                }
+            }
+        }
+        add(None, 0, 4000);
+    }
+    places
+}
