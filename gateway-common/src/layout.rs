@@ -52,7 +52,8 @@ pub mod generation {
     pub const V6: &str = "V6";
     /// Array of [`crate::table::Atom`] (12 bytes, so 16 apart).
     pub const ATOMS: &str = "ATOMS";
-    /// Pages of `u16`: see [`crate::table::SERVICE_ENTRIES`].
+    /// Pages of `u16`: see [`crate::table::SERVICE_ENTRIES`]. For TCP and UDP of a policy with source
+    /// ports the first of the two classes that lead through the matrix, else the final class.
     pub const SERVICES: &str = "SERVICES";
     /// Pages of `u16`: see [`crate::table::SOURCE_PORT_ENTRIES`]; one page where unused.
     pub const SOURCE_PORTS: &str = "SOURCE_PORTS";

@@ -19,7 +19,8 @@ const TABLE: &str = "services";
 /// The service tables.
 #[derive(Debug)]
 pub(super) struct Services {
-    /// By protocol and destination port, to the class (final where no source port matters).
+    /// By protocol and destination port, to the class: final where no source port matters, and for
+    /// protocols without ports.
     pub(super) table: Vec<u16>,
     /// By source port, to its class; empty where no source port matters.
     pub(super) source_ports: Vec<u16>,
@@ -73,7 +74,13 @@ pub(super) fn compile(policy: &Policy, budget: &mut Budget) -> Result<Services, 
         }
     }
     let width = number(by_source.sets.len());
-    Ok(finals.services(by_destination.table, by_source.table, matrix, width))
+    // What has no ports skips the matrix: its classes are final as they stand.
+    let mut table = by_destination.table;
+    for class in &mut table[SERVICE_PROTOCOL as usize..] {
+        let set = &by_destination.sets[usize::from(*class)];
+        *class = finals.intern(set.iter().map(|&index| matches[index as usize].service))?;
+    }
+    Ok(finals.services(table, by_source.table, matrix, width))
 }
 
 const CLASS_BYTES: u64 = size_of::<u16>() as u64;

@@ -96,11 +96,11 @@ impl<'p> Oracle<'p> {
         }
     }
 
-    fn is_to(&self, set: &AddressSet, packet: &PacketView) -> bool {
+    fn is_to(self, set: &AddressSet, packet: &PacketView) -> bool {
         set.contains(packet.destination, self.policy.segment_of(packet.destination))
     }
 
-    fn is_of_service(&self, service: usize, transport: Transport) -> bool {
+    fn is_of_service(self, service: usize, transport: Transport) -> bool {
         self.policy.services[service].matches.iter().any(|matches| is_match(*matches, transport))
     }
 

@@ -139,7 +139,7 @@ impl<'p> Edges<'p> {
 
     /// The place and the packet that `draw` means under this policy.
     pub fn packet(&self, draw: &Draw) -> (&Port, PacketView) {
-        let [from, to, source_port, destination_port, place, rule] = &draw.indices;
+        let [from, to, source_port, destination_port, place, rule] = draw.indices;
         let packet = match draw.aim {
             Aim::Rule if !self.rules.is_empty() => {
                 let (sources, destinations, services) = rule.get(&self.rules);
@@ -169,7 +169,7 @@ impl<'p> Edges<'p> {
     }
 
     /// A place: where `source` belongs, if it is given and there is such a one.
-    fn place(&self, source: Option<IpAddr>, index: &Index) -> &Port {
+    fn place(&self, source: Option<IpAddr>, index: Index) -> &Port {
         let Some(source) = source else {
             return &index.get(&self.places).1;
         };
@@ -227,7 +227,7 @@ impl Addresses {
         self
     }
 
-    fn pick(&self, is_v4: bool, index: &Index) -> IpAddr {
+    fn pick(&self, is_v4: bool, index: Index) -> IpAddr {
         if is_v4 {
             v4(if self.v4.is_empty() { u32::MAX } else { *index.get(&self.v4) })
         } else {
