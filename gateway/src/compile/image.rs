@@ -10,7 +10,8 @@ use crate::policy::model::{Origin, SegmentId};
 /// What one generation's maps hold. Shapes are those of [`gateway_common::layout::generation`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    /// Places by interface name; the dataplane turns names into indices when it loads.
+    /// Places by interface name; the dataplane turns names into indices when it loads. Each
+    /// interface also stands once under [`gateway_common::place::PlaceKey::interface`].
     pub places: Vec<NamedPlace>,
     /// `segment << 16 | EtherType`.
     pub ethertypes: Vec<u32>,

@@ -1,12 +1,13 @@
 //! Interfaces and VLAN tags to places, and what each segment lets by besides IP.
 
-use gateway_common::place::Place;
+use gateway_common::place::{Place, PlaceKey};
 
 use crate::policy::model::{Interface, InterfaceKind, Policy, Segment, SegmentId};
 
 use super::image::NamedPlace;
 
-/// Every place that the policy names. `link` is the link atom of each segment.
+/// Every place that the policy names, and for each interface the one that tells an unknown tag from
+/// an unknown interface ([`PlaceKey::interface`]). `link` is the link atom of each segment.
 pub(super) fn places(policy: &Policy, link: &[u32]) -> Vec<NamedPlace> {
     let place = |segment: SegmentId| Place {
         segment: segment.0,
@@ -18,6 +19,8 @@ pub(super) fn places(policy: &Policy, link: &[u32]) -> Vec<NamedPlace> {
         let mut add = |outer, vlan, segment| {
             places.push(NamedPlace { interface: interface.name.clone(), outer, vlan, place: place(segment) });
         };
+        let PlaceKey { outer, vlan, .. } = PlaceKey::interface(0);
+        add(outer, vlan, SegmentId::UNKNOWN);
         match &interface.kind {
             InterfaceKind::Access(segment) => add(0, 0, *segment),
             InterfaceKind::Wan => add(0, 0, SegmentId::WAN),

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use gateway_common::place::Place;
+use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY};
 use gateway_common::reason::{Mode, Reason, Verdict};
 use gateway_common::table::{
     Atom, Cell, NO_RULE, NODE, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL, SERVICE_TCP, SERVICE_UDP,
@@ -38,21 +38,19 @@ impl Image {
     pub fn service_class(&self, transport: Transport) -> Option<u16> {
         let (index, source_port) = match transport {
             Transport::Tcp { source, destination } => {
-                (SERVICE_TCP + u32::from(destination), u32::from(source))
+                (SERVICE_TCP + u32::from(destination), Some(u32::from(source)))
             }
             Transport::Udp { source, destination } => {
-                (SERVICE_UDP + u32::from(destination), SOURCE_PORT_ENTRIES / 2 + u32::from(source))
+                (SERVICE_UDP + u32::from(destination), Some(SOURCE_PORT_ENTRIES / 2 + u32::from(source)))
             }
-            Transport::Icmp(kind) => (SERVICE_ICMP + u32::from(kind), 0),
-            Transport::Icmpv6(kind) => (SERVICE_ICMPV6 + u32::from(kind), 0),
-            Transport::Other(protocol) => (SERVICE_PROTOCOL + u32::from(protocol), 0),
+            Transport::Icmp(kind) => (SERVICE_ICMP + u32::from(kind), None),
+            Transport::Icmpv6(kind) => (SERVICE_ICMPV6 + u32::from(kind), None),
+            Transport::Other(protocol) => (SERVICE_PROTOCOL + u32::from(protocol), None),
         };
         let class = *self.services.get(index as usize)?;
-        if self.config.source_ports == 0 {
+        let Some(source_port) = source_port.filter(|_| self.config.source_ports > 0) else {
             return Some(class);
-        }
-        // Packets without ports take the class of TCP source port 0: their rows of the matrix
-        // are the same in every column.
+        };
         let source_class = *self.source_ports.get(source_port as usize)?;
         let cell = usize::from(class) * self.config.source_ports as usize + usize::from(source_class);
         self.matrix.get(cell).copied()
@@ -71,13 +69,14 @@ impl Image {
     /// Decides the packet that opens a connection.
     pub fn decide(&self, arrival: Arrival<'_>, packet: &PacketView) -> Option<Decision> {
         let Some(place) = self.place(arrival) else {
-            let named = self.places.iter().any(|place| place.interface == arrival.interface);
-            let reason = if named { Reason::UnknownVlan } else { Reason::UnknownInterface };
+            let PlaceKey { outer, vlan, .. } = PlaceKey::interface(0);
+            let named = self.place(Arrival { outer, vlan, ..arrival });
+            let reason = if named.is_some() { Reason::UnknownVlan } else { Reason::UnknownInterface };
             return Some(Decision::unknown_place(reason));
         };
         let source = self.atom(packet.source)?;
         let destination = self.atom(packet.destination)?;
-        let (reason, rule) = match self.admit(place, source, packet)? {
+        let (reason, rule) = match self.admit(place, source, destination, packet)? {
             Err(refused) => (refused, NO_RULE),
             Ok(sender) => {
                 let cell = self.lookup(sender, destination, packet.transport)?;
@@ -105,14 +104,22 @@ impl Image {
     }
 
     /// The source guard: the atom that stands for the sender, or why it may not send from here.
-    fn admit(&self, place: Place, source: Atom, packet: &PacketView) -> Option<Result<Atom, Reason>> {
-        if source.flags & Atom::NEVER_SOURCE != 0 {
-            return Some(Err(Reason::Martian));
-        }
-        if source.flags & Atom::UNSPECIFIED != 0 && !may_be_unspecified(packet) {
+    fn admit(
+        &self,
+        place: Place,
+        source: Atom,
+        destination: Atom,
+        packet: &PacketView,
+    ) -> Option<Result<Atom, Reason>> {
+        if source.flags & Atom::NEVER_SOURCE != 0 || is_mapped(packet.destination) {
             return Some(Err(Reason::Martian));
         }
         if source.flags & (Atom::UNSPECIFIED | Atom::LINK_LOCAL) != 0 {
+            let is_v6_or_link_local = source.flags & Atom::LINK_LOCAL != 0 || packet.source.is_ipv6();
+            let is_dhcp = packet.transport == Transport::Udp { source: 68, destination: 67 };
+            if destination.segment != SEGMENT_GATEWAY || !(is_v6_or_link_local || is_dhcp) {
+                return Some(Err(Reason::Martian));
+            }
             return Some(Ok(*self.atoms.get(place.link_atom as usize)?));
         }
         Some(if source.segment == place.segment { Ok(source) } else { Err(Reason::Spoofed) })
@@ -132,13 +139,9 @@ pub(super) fn walk(table: &[u32], address: &[u8]) -> Option<u32> {
     (entry & NODE == 0).then_some(entry)
 }
 
-fn may_be_unspecified(packet: &PacketView) -> bool {
-    match packet.source {
-        IpAddr::V4(_) => packet.transport == Transport::Udp { source: 68, destination: 67 },
-        IpAddr::V6(_) => {
-            matches!(packet.destination, IpAddr::V6(to) if to.segments()[0] == 0xff02)
-        }
-    }
+/// An IPv4-mapped address never stands in a header (RFC 4291, 2.5.5.2).
+fn is_mapped(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some())
 }
 
 fn mode(number: u32) -> Option<Mode> {

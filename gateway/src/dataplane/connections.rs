@@ -77,5 +77,9 @@ pub(super) fn summarise(shared: &Shared, live: &[LiveConnection]) -> ConnectionS
         *by_state.entry(connection.state).or_insert(0) += 1;
     }
     let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-    ConnectionSummary { live: count(live.len()), capacity: shared.buckets.saturating_mul(count(WAYS)), by_state }
+    ConnectionSummary {
+        live: count(live.len()),
+        capacity: shared.buckets.saturating_mul(count(WAYS)),
+        by_state,
+    }
 }

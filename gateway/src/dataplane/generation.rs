@@ -31,14 +31,21 @@ impl Generation {
     pub(super) fn open(pins: &Pins, number: u32) -> Result<Self, DataplaneError> {
         let directory = pins.generation(number);
         let open = |name: &str| {
-            sys::open_pin(&directory.join(name)).map_err(DataplaneError::bpf(format!("cannot open {name} of generation {number}")))
+            sys::open_pin(&directory.join(name))
+                .map_err(DataplaneError::bpf(format!("cannot open {name} of generation {number}")))
         };
         let map = |name: &str| {
-            MapData::from_fd(open(name)?)
-                .map_err(|error| DataplaneError::bpf(format!("cannot open {name} of generation {number}"))(io::Error::other(error)))
+            MapData::from_fd(open(name)?).map_err(|error| {
+                DataplaneError::bpf(format!("cannot open {name} of generation {number}"))(io::Error::other(
+                    error,
+                ))
+            })
         };
-        let program = ProgramInfo::from_pin(directory.join("judge"))
-            .map_err(|error| DataplaneError::bpf(format!("cannot look at the judge of generation {number}"))(io::Error::other(error)))?;
+        let program = ProgramInfo::from_pin(directory.join("judge")).map_err(|error| {
+            DataplaneError::bpf(format!("cannot look at the judge of generation {number}"))(io::Error::other(
+                error,
+            ))
+        })?;
         Ok(Self {
             number,
             program: program.id(),

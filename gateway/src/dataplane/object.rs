@@ -21,9 +21,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cl
 
 /// SHA-256 of the object, in hexadecimal: tells binaries with other programs apart.
 pub(super) fn hash() -> &'static str {
-    static HASH: LazyLock<String> = LazyLock::new(|| {
-        Sha256::digest(OBJECT).iter().map(|byte| format!("{byte:02x}")).collect()
-    });
+    static HASH: LazyLock<String> =
+        LazyLock::new(|| Sha256::digest(OBJECT).iter().map(|byte| format!("{byte:02x}")).collect());
     &HASH
 }
 
@@ -63,7 +62,9 @@ impl Declared {
     /// Bytes of one element of a map.
     pub(super) fn element(&self, name: &str) -> Result<usize, DataplaneError> {
         let shape = self.maps.get(name);
-        shape.map(|shape| shape.value as usize).ok_or_else(|| DataplaneError::Incomplete(format!("map {name}")))
+        shape
+            .map(|shape| shape.value as usize)
+            .ok_or_else(|| DataplaneError::Incomplete(format!("map {name}")))
     }
 
     /// Whether a pinned map can be used as the object's map of this name.
@@ -128,7 +129,9 @@ fn load_into(load: &Load<'_>, place: impl Fn(&NamedPlace) -> Option<PlaceKey>) -
     for name in generation::ALL {
         let path = directory.join(name);
         let pinned = generation_map(&ebpf, name)?.pin(&path);
-        pinned.map_err(|error| DataplaneError::bpf(format!("cannot pin {name}"))(std::io::Error::other(error)))?;
+        pinned.map_err(|error| {
+            DataplaneError::bpf(format!("cannot pin {name}"))(std::io::Error::other(error))
+        })?;
     }
     verify_and_pin(&mut ebpf, layout::PROGRAM_JUDGE, &directory.join("judge"))?;
     verify_and_pin(&mut ebpf, layout::PROGRAM_EGRESS, &directory.join("egress"))?;
@@ -163,7 +166,8 @@ fn generation_map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, Datapla
 }
 
 fn verify_and_pin(ebpf: &mut Ebpf, name: &'static str, path: &std::path::Path) -> Result<(), DataplaneError> {
-    let program = ebpf.program_mut(name).ok_or_else(|| DataplaneError::Incomplete(format!("program {name}")))?;
+    let program =
+        ebpf.program_mut(name).ok_or_else(|| DataplaneError::Incomplete(format!("program {name}")))?;
     let refused = |error: ProgramError| DataplaneError::Program { name, source: Box::new(error) };
     match program {
         Program::Xdp(program) => program.load().map_err(refused)?,

@@ -78,16 +78,19 @@ pub(super) fn existing_buckets(pins: &Pins) -> Option<u32> {
 /// The pinned key of the connection table's hash, drawn and pinned where there is none.
 pub(super) fn hash_key(pins: &Pins) -> Result<u32, DataplaneError> {
     let path = pins.shared(HASH_KEY);
-    let failed = |error: aya::maps::MapError| DataplaneError::bpf("cannot keep the hash key")(io::Error::other(error));
+    let failed =
+        |error: aya::maps::MapError| DataplaneError::bpf("cannot keep the hash key")(io::Error::other(error));
     if path.exists() {
         let map = MapData::from_pin(&path).map_err(failed)?;
-        let key = sys::lookup::<u32, u32>(map.fd().as_fd(), &0).map_err(DataplaneError::bpf("cannot read the hash key"))?;
+        let key = sys::lookup::<u32, u32>(map.fd().as_fd(), &0)
+            .map_err(DataplaneError::bpf("cannot read the hash key"))?;
         return Ok(key.unwrap_or_default());
     }
     let key = random()?;
     let mut map = Array::<MapData, u32>::create(1, 0).map_err(failed)?;
     map.set(0, key, 0).map_err(failed)?;
-    map.pin(&path).map_err(|error| DataplaneError::bpf("cannot keep the hash key")(io::Error::other(error)))?;
+    map.pin(&path)
+        .map_err(|error| DataplaneError::bpf("cannot keep the hash key")(io::Error::other(error)))?;
     Ok(key)
 }
 
@@ -110,7 +113,8 @@ impl Shared {
         };
         let connections = open(shared::CONNECTIONS)?;
         let info = connections.info();
-        let info = info.map_err(|error| DataplaneError::bpf("cannot look at CONNECTIONS")(io::Error::other(error)))?;
+        let info =
+            info.map_err(|error| DataplaneError::bpf("cannot look at CONNECTIONS")(io::Error::other(error)))?;
         Ok(Self {
             generation: open(shared::GENERATION)?,
             health: open(shared::HEALTH)?,
@@ -123,17 +127,20 @@ impl Shared {
 
     /// Number of the program in the generation slot.
     pub(super) fn in_force(&self) -> Result<Option<u32>, DataplaneError> {
-        sys::lookup(self.generation.fd().as_fd(), &0_u32).map_err(DataplaneError::bpf("cannot read the generation slot"))
+        sys::lookup(self.generation.fd().as_fd(), &0_u32)
+            .map_err(DataplaneError::bpf("cannot read the generation slot"))
     }
 
     /// Puts a judge in force, for all interfaces at once.
     pub(super) fn put_in_force(&self, judge: BorrowedFd<'_>) -> Result<(), DataplaneError> {
         let fd = judge.as_raw_fd().unsigned_abs();
-        sys::update(self.generation.fd().as_fd(), &0_u32, &fd).map_err(DataplaneError::bpf("cannot set the generation slot"))
+        sys::update(self.generation.fd().as_fd(), &0_u32, &fd)
+            .map_err(DataplaneError::bpf("cannot set the generation slot"))
     }
 
     /// Empties the generation slot: every frame is dropped.
     pub(super) fn put_none_in_force(&self) -> Result<(), DataplaneError> {
-        sys::delete(self.generation.fd().as_fd(), &0_u32).map_err(DataplaneError::bpf("cannot clear the generation slot"))
+        sys::delete(self.generation.fd().as_fd(), &0_u32)
+            .map_err(DataplaneError::bpf("cannot clear the generation slot"))
     }
 }

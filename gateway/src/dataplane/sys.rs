@@ -154,7 +154,12 @@ fn bpf<T>(command: u32, attributes: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attributes` is the command's member of `union bpf_attr`, alive for the call; the kernel
     // takes what lies beyond `size` as zero. Pointers in it are the callers' to answer for.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, libc::c_long::from(command), std::ptr::from_mut(attributes), size_of::<T>())
+        libc::syscall(
+            libc::SYS_bpf,
+            libc::c_long::from(command),
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -330,7 +335,8 @@ pub(super) fn create_link(
 
 /// Makes a link run `program` instead: in one step, no frame meets none.
 pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    bpf(LINK_UPDATE, &mut LinkUpdate { link: raw(link), program: raw(program), ..Default::default() }).map(drop)
+    bpf(LINK_UPDATE, &mut LinkUpdate { link: raw(link), program: raw(program), ..Default::default() })
+        .map(drop)
 }
 
 /// Pins a link.

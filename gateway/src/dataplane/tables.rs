@@ -94,7 +94,8 @@ fn write(name: &'static str, map: &MapData, bytes: &[u8]) -> Result<(), Dataplan
     let size = info.value_size() as usize;
     let fd = map.fd().as_fd();
     if info.map_flags() & MMAPABLE != 0 {
-        return write_mapped(fd, size, info.max_entries() as usize, bytes).map_err(DataplaneError::bpf(failed()));
+        return write_mapped(fd, size, info.max_entries() as usize, bytes)
+            .map_err(DataplaneError::bpf(failed()));
     }
     let mut padded = bytes.to_vec();
     padded.resize(bytes.len().next_multiple_of(size), 0);

@@ -103,7 +103,8 @@ impl Trial {
         self.shared.put_in_force(next.judge())?;
         self.retired.add(self.generation.counts(Some(&self.manifest))?);
         pins::remove_tree(&self.pins.generation(self.generation.number))?;
-        self.egress = SchedClassifier::from_pin(self.pins.generation(number).join("egress")).map_err(refused)?;
+        self.egress =
+            SchedClassifier::from_pin(self.pins.generation(number).join("egress")).map_err(refused)?;
         self.generation = next;
         self.manifest = image.manifest.clone();
         Ok(())

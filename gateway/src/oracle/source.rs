@@ -32,22 +32,22 @@ impl Sender {
 impl Oracle<'_> {
     /// Whether the packet's source may send from segment `here`.
     ///
-    /// Addresses that are nobody's are martians. The unspecified address is a source only of a
-    /// DHCPv4 client, or towards a group of the link in IPv6 (RFC 4861, 4.3; RFC 3810, 5.2.13).
-    /// Link-local addresses are good in every segment. All else must be an address of `here`.
+    /// Addresses that are nobody's are martians, and so is an IPv4-mapped one as a destination
+    /// (RFC 4291, 2.5.5.2: never on the wire). Link-local and unspecified sources are good in every
+    /// segment, but only towards what ends at the gateway (RFC 4291, 2.5.2 and 2.5.6: never
+    /// forwarded; RFC 3927, 2.7), and 0.0.0.0 only as a DHCP client. All else must be an address of
+    /// `here`.
     pub fn admit(&self, here: SegmentId, packet: &PacketView) -> Result<Sender, Reason> {
-        if is_never_source(packet.source) {
+        if is_never_source(packet.source) || is_mapped(packet.destination) {
             return Err(Reason::Martian);
         }
-        if packet.source.is_unspecified() {
-            let allowed = match packet.destination {
-                IpAddr::V4(_) => packet.transport == Transport::Udp { source: 68, destination: 67 },
-                IpAddr::V6(to) => to.segments()[0] == 0xff02,
-            };
-            return if allowed { Ok(Sender::Nameless(here)) } else { Err(Reason::Martian) };
+        let dhcp = Transport::Udp { source: 68, destination: 67 };
+        if packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && packet.transport != dhcp {
+            return Err(Reason::Martian);
         }
-        if is_link_local(packet.source) {
-            return Ok(Sender::Nameless(here));
+        if packet.source.is_unspecified() || is_link_local(packet.source) {
+            let ends_here = self.policy.segment_of(packet.destination) == SegmentId::GATEWAY;
+            return if ends_here { Ok(Sender::Nameless(here)) } else { Err(Reason::Martian) };
         }
         let segment = self.policy.segment_of(packet.source);
         if segment == here { Ok(Sender::Host(packet.source, segment)) } else { Err(Reason::Spoofed) }
@@ -62,11 +62,12 @@ fn is_never_source(address: IpAddr) -> bool {
             [0, ..] => v4 != Ipv4Addr::UNSPECIFIED,
             [first, ..] => first == 127 || first >= 224,
         },
-        IpAddr::V6(v6) => {
-            let mapped = v6.segments()[..6] == [0, 0, 0, 0, 0, 0xffff];
-            v6 == Ipv6Addr::LOCALHOST || mapped || v6.octets()[0] == 0xff
-        }
+        IpAddr::V6(v6) => v6 == Ipv6Addr::LOCALHOST || is_mapped(address) || v6.octets()[0] == 0xff,
     }
+}
+
+fn is_mapped(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.segments()[..6] == [0, 0, 0, 0, 0, 0xffff])
 }
 
 fn is_link_local(address: IpAddr) -> bool {
