@@ -2,5 +2,6 @@
 
 pub mod catalogue;
 pub mod diagnostic;
+pub mod lints;
 pub mod model;
 pub mod ranges;

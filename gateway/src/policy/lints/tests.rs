@@ -1,0 +1,382 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::model::{
+    ANY_PORT, AddressSet, Interface, InterfaceKind, ModeSetting, Origin, Ranges, Rule, Segment, Service,
+    ServiceClass, ServiceMatch,
+};
+
+const A: SegmentId = SegmentId(4);
+const B: SegmentId = SegmentId(5);
+
+fn origin(line: u32) -> Origin {
+    Origin { file: "test.yaml".into(), line, column: 1 }
+}
+
+/// IPv4 range 10.0.0.0/16, by its last two octets.
+fn addresses(first: u32, last: u32) -> Ranges {
+    Ranges { v4: vec![(0x0a00_0000 | first, 0x0a00_0000 | last)], v6: Vec::new() }
+}
+
+fn segment(name: &str, ranges: Ranges, line: u32) -> Segment {
+    Segment {
+        name: name.to_owned(),
+        vlan: None,
+        ranges,
+        zone: None,
+        mode: ModeSetting::Enforce,
+        ethertypes: BTreeSet::new(),
+        routers: false,
+        origin: origin(line),
+    }
+}
+
+fn udp(port: u16) -> ServiceMatch {
+    ServiceMatch::Udp { source: ANY_PORT, destination: (port, port) }
+}
+
+fn service(name: &str, matches: Vec<ServiceMatch>) -> Service {
+    Service {
+        name: name.to_owned(),
+        matches,
+        class: ServiceClass::Unknown,
+        phi: true,
+        cleartext: true,
+        standard: None,
+        origin: Some(origin(90)),
+    }
+}
+
+/// Segments `a` (10.0.1.0/24) and `b` (10.0.2.0/24) on interfaces of their own, and the world;
+/// services udp 0 to 3, each of that number, and number 4, TCP.
+fn policy(rules: Vec<Rule>) -> Policy {
+    let interface = |name: &str, kind| Interface { name: name.to_owned(), kind, origin: origin(1) };
+    let builtin = ["wan", "gateway", "multicast", "unknown"].map(|name| segment(name, Ranges::default(), 0));
+    let mut segments = builtin.to_vec();
+    segments.push(segment("a", addresses(0x0100, 0x01ff), 2));
+    segments.push(segment("b", addresses(0x0200, 0x02ff), 3));
+    let tcp = ServiceMatch::Tcp { source: ANY_PORT, destination: ANY_PORT };
+    let mut services: Vec<Service> =
+        (0..4).map(|port| service(&format!("s{port}"), vec![udp(port)])).collect();
+    services.push(service("tcp", vec![tcp]));
+    Policy {
+        interfaces: vec![
+            interface("a0", InterfaceKind::Access(A)),
+            interface("b0", InterfaceKind::Access(B)),
+            interface("wan0", InterfaceKind::Wan),
+        ],
+        segments,
+        services,
+        rules,
+        ..Policy::default()
+    }
+}
+
+fn whole(id: SegmentId) -> AddressSet {
+    AddressSet { segments: BTreeSet::from([id]), ranges: Ranges::default() }
+}
+
+fn part(first: u32, last: u32) -> AddressSet {
+    AddressSet { segments: BTreeSet::new(), ranges: addresses(first, last) }
+}
+
+fn rule(kind: RuleKind, from: AddressSet, to: AddressSet, services: &[usize]) -> Rule {
+    Rule {
+        name: "rule".to_owned(),
+        kind,
+        from,
+        to,
+        services: services.to_vec(),
+        purpose: Some("purpose".to_owned()),
+        owner: Some("owner".to_owned()),
+        review: None,
+        unenforced: false,
+        origin: origin(10),
+    }
+}
+
+fn flow(from: AddressSet, to: AddressSet, services: &[usize]) -> Rule {
+    rule(RuleKind::Flow, from, to, services)
+}
+
+fn deny(from: AddressSet, to: AddressSet, services: &[usize]) -> Rule {
+    rule(RuleKind::Deny, from, to, services)
+}
+
+/// Codes, sorted, without those about services that a test does not use.
+fn codes(policy: &Policy) -> Vec<&'static str> {
+    let mut codes: Vec<&str> = lint(policy).iter().map(|found| found.code).collect();
+    codes.retain(|code| *code != "unused-service");
+    codes.sort_unstable();
+    codes
+}
+
+/// Codes for a policy of these rules, given numbered lines; segments are all named by a last flow.
+fn codes_of(rules: Vec<Rule>) -> Vec<&'static str> {
+    let mut rules = rules;
+    rules.push(flow(whole(A), whole(B), &[4]));
+    rules.push(flow(whole(B), whole(A), &[4]));
+    codes(&policy(rules))
+}
+
+#[test]
+fn a_sound_policy_has_no_diagnostics() {
+    assert!(codes_of(vec![flow(whole(A), whole(B), &[0])]).is_empty());
+}
+
+#[test]
+fn an_unresolved_policy_does_not_panic() {
+    assert!(lint(&Policy::default()).is_empty());
+}
+
+#[test]
+fn two_denies_together_undo_a_flow() {
+    let rules = vec![
+        flow(part(0x0100, 0x0107), whole(B), &[0, 1]),
+        deny(part(0x0100, 0x0103), whole(B), &[0, 1]),
+        deny(part(0x0104, 0x01ff), whole(B), &[0, 1, 2]),
+    ];
+    assert_eq!(codes_of(rules.clone()), ["denied-rule"]);
+    let mut with_gap = rules;
+    with_gap[2].from = part(0x0105, 0x01ff);
+    assert!(codes_of(with_gap).is_empty());
+}
+
+#[test]
+fn a_deny_of_the_addresses_leaves_hosts_without_one() {
+    let by_segment = flow(whole(A), whole(SegmentId::GATEWAY), &[0]);
+    let by_address = deny(part(0x0100, 0x01ff), whole(SegmentId::GATEWAY), &[0]);
+    assert!(codes_of(vec![by_segment, by_address]).is_empty());
+}
+
+#[test]
+fn the_wider_rule_covers_the_narrower_and_the_first_its_equal() {
+    let narrow = flow(part(0x0103, 0x0103), whole(B), &[0]);
+    let wide = flow(whole(A), whole(B), &[0, 1]);
+    assert_eq!(codes_of(vec![narrow, wide.clone()]), ["covered-rule"]);
+    let mut policy = policy(vec![wide.clone(), wide, flow(whole(B), whole(A), &[0])]);
+    policy.rules[1].origin.line = 11;
+    let found: Vec<(&str, u32)> = lint(&policy)
+        .iter()
+        .filter(|found| found.code != "unused-service")
+        .map(|found| (found.code, found.place.line))
+        .collect();
+    assert_eq!(found, [("covered-rule", 11)]);
+}
+
+#[test]
+fn flows_and_denies_do_not_cover_each_other() {
+    let wide = deny(whole(A), whole(B), &[0]);
+    let inactive = Rule { unenforced: true, ..flow(whole(A), whole(B), &[1]) };
+    assert_eq!(codes_of(vec![inactive, flow(part(0x0101, 0x0101), whole(B), &[1]), wide]), ["not-enforced"]);
+}
+
+#[test]
+fn a_flow_takes_the_meaning_from_a_vendors_limits() {
+    let vendor =
+        Rule { unenforced: true, ..rule(RuleKind::Vendor, part(0x0101, 0x0101), part(0x0202, 0x0202), &[0]) };
+    assert_eq!(
+        codes_of(vec![vendor, flow(whole(A), whole(B), &[0])]),
+        ["limit-without-effect", "not-enforced"]
+    );
+}
+
+#[test]
+fn rules_that_can_never_match() {
+    let v6 = Ranges { v4: Vec::new(), v6: vec![(0xfd00 << 112, 0xfd00 << 112)] };
+    let only_v6 = AddressSet { segments: BTreeSet::new(), ranges: v6 };
+    let broadcast = AddressSet {
+        segments: BTreeSet::new(),
+        ranges: Ranges { v4: vec![(u32::MAX, u32::MAX)], v6: vec![] },
+    };
+    let loopback = AddressSet {
+        segments: BTreeSet::new(),
+        ranges: Ranges { v4: vec![(0x7f00_0001, 0x7f00_0001)], v6: vec![] },
+    };
+    for never in [
+        flow(whole(SegmentId::GATEWAY), whole(A), &[0]),
+        flow(loopback, whole(A), &[0]),
+        flow(part(0x0101, 0x0101), only_v6, &[0]),
+        flow(whole(A), broadcast, &[0]),
+        flow(whole(A), whole(SegmentId::MULTICAST), &[4]),
+    ] {
+        assert_eq!(codes_of(vec![never.clone()]), ["dead-rule"], "{never:?}");
+    }
+}
+
+#[test]
+fn hosts_of_one_vlan_do_not_need_the_gateway() {
+    assert_eq!(codes_of(vec![flow(whole(A), part(0x0105, 0x0105), &[0])]), ["within-segment"]);
+    assert_eq!(codes_of(vec![flow(part(0x0101, 0x0101), part(0x0105, 0x0105), &[0])]), ["within-segment"]);
+    let mut policy = policy(vec![flow(whole(A), whole(A), &[0]), flow(whole(A), whole(B), &[0])]);
+    policy.interfaces.push(Interface { name: "a1".to_owned(), ..policy.interfaces[0].clone() });
+    assert!(codes(&policy).is_empty(), "between two interfaces of one segment the gateway stands");
+}
+
+#[test]
+fn segments_that_look_forgotten() {
+    let mut policy = policy(vec![flow(whole(A), part(1, 1), &[0])]);
+    assert_eq!(codes(&policy), ["segment-without-rule"]);
+    policy.segments[5].mode = ModeSetting::Observe;
+    assert!(codes(&policy).is_empty());
+    policy.interfaces.remove(1);
+    assert_eq!(codes(&policy), ["segment-without-interface"]);
+    policy.interfaces.clear();
+    assert_eq!(codes(&policy), ["no-interface"]);
+}
+
+#[test]
+fn a_built_in_segment_that_does_not_enforce() {
+    let mut policy = policy(vec![flow(whole(A), whole(B), &[0])]);
+    policy.segments[0].mode = ModeSetting::Audit;
+    policy.segments[0].origin = origin(5);
+    assert_eq!(codes(&policy), ["builtin-not-enforced"]);
+}
+
+#[test]
+fn records_of_rules() {
+    let anonymous = Rule { purpose: None, owner: Some(" ".to_owned()), ..flow(whole(A), whole(B), &[0]) };
+    assert_eq!(codes_of(vec![anonymous]), ["undocumented-rule"]);
+    let vendor = |from, to| rule(RuleKind::Vendor, from, to, &[0]);
+    for wide in [
+        vendor(whole(SegmentId::WAN), part(0x0101, 0x0101)),
+        vendor(part(0x0101, 0x0101), whole(B)),
+        vendor(part(0x0101, 0x0101), part(0x0201, 0x0202)),
+    ] {
+        assert_eq!(codes_of(vec![wide.clone()]), ["wide-vendor-access"], "{wide:?}");
+    }
+    assert!(
+        codes_of(vec![vendor(part(0x0110, 0x0117), part(0x0201, 0x0201))]).is_empty(),
+        "a prefix is one source"
+    );
+    assert!(codes_of(vec![vendor(part(0x0110, 0x0117), whole(SegmentId::GATEWAY))]).is_empty());
+}
+
+#[test]
+fn cleartext_phi_counts_what_is_allowed() {
+    let policy = policy(vec![
+        flow(whole(A), whole(B), &[0]),
+        deny(whole(A), whole(B), &[1]),
+        Rule { unenforced: true, ..flow(whole(A), whole(B), &[2]) },
+    ]);
+    assert_eq!(cleartext_phi(&policy), [RuleId(0)]);
+}
+
+#[test]
+fn a_spent_budget_is_said_and_ends_the_comparison() {
+    let policy = policy(vec![flow(whole(A), whole(B), &[0]), flow(whole(A), whole(B), &[0])]);
+    let world = World::new(&policy);
+    let rules = Rules::new(&policy, &world);
+    for budget in 0..20 {
+        let mut found = Vec::new();
+        compare(&policy, &world, &rules, budget, &mut found);
+        let codes: Vec<&str> = found.iter().map(|found| found.code).collect();
+        assert!(codes == ["not-compared"] || codes == ["covered-rule"], "{codes:?}");
+    }
+}
+
+/// Both ends of a packet of the small world: an address, or a segment's host without one.
+type End = (Option<IpAddr>, SegmentId);
+
+fn has(set: &AddressSet, (address, segment): End) -> bool {
+    match address {
+        Some(address) => set.contains(address, segment),
+        None => set.segments.contains(&segment),
+    }
+}
+
+fn hosts() -> impl Iterator<Item = End> {
+    let host = |v4: u32| Some(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | v4)));
+    (0x0100..0x0200)
+        .step_by(0x33)
+        .map(move |v4| (host(v4), A))
+        .chain((0x0200..0x0300).step_by(0x33).map(move |v4| (host(v4), B)))
+}
+
+fn sources() -> impl Iterator<Item = End> {
+    hosts().chain([(None, A), (None, B)])
+}
+
+fn destinations() -> impl Iterator<Item = End> {
+    hosts().chain([(None, SegmentId::GATEWAY)])
+}
+
+/// All packets (source, destination, port) that a rule means.
+fn packets(rule: &Rule) -> BTreeSet<(End, End, usize)> {
+    let mut packets = BTreeSet::new();
+    for source in sources().filter(|&end| has(&rule.from, end)) {
+        for destination in destinations().filter(|&end| has(&rule.to, end)) {
+            packets.extend(rule.services.iter().map(|&port| (source, destination, port)));
+        }
+    }
+    packets
+}
+
+/// Sets whose ranges begin and end between the hosts of [`hosts`].
+fn any_set() -> impl Strategy<Value = AddressSet> {
+    let range = (0..12u32, 1..7u32).prop_map(|(first, count)| {
+        // The host with number 12 would be the first behind segment `b`.
+        let edge = |host: u32| match host {
+            0..6 => 0x0100 + host * 0x33,
+            6..12 => 0x0200 + (host - 6) * 0x33,
+            _ => 0x0300,
+        };
+        let last = (first + count).min(12);
+        (0x0a00_0000 | edge(first), 0x0a00_0000 | (edge(last) - 1))
+    });
+    let segments = prop::collection::btree_set(prop_oneof![Just(A), Just(B), Just(SegmentId::GATEWAY)], 0..3);
+    (segments, prop::collection::vec(range, 0..2)).prop_map(|(segments, ranges)| AddressSet {
+        segments,
+        ranges: Ranges { v4: crate::policy::ranges::normalise(ranges), v6: Vec::new() },
+    })
+}
+
+fn any_rule() -> impl Strategy<Value = Rule> {
+    let kinds = prop_oneof![Just(RuleKind::Flow), Just(RuleKind::Deny)];
+    (kinds, any_set(), any_set(), prop::collection::btree_set(0..4usize, 1..4), prop::bool::weighted(0.1))
+        .prop_map(|(kind, from, to, services, unenforced)| {
+            let services: Vec<usize> = services.into_iter().collect();
+            let unenforced = unenforced && kind != RuleKind::Deny;
+            Rule { unenforced, ..rule(kind, from, to, &services) }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Denied and covered mean exactly what enumerating all packets says.
+    #[test]
+    fn comparison_agrees_with_enumeration(rules in prop::collection::vec(any_rule(), 2..6)) {
+        let policy = policy(rules);
+        let world = World::new(&policy);
+        let terms = Rules::new(&policy, &world);
+        let all: Vec<_> = policy.rules.iter().map(packets).collect();
+        let denies: Vec<usize> = (0..all.len()).filter(|&rule| terms.terms[rule].deny).collect();
+        let mut budget = Budget(u64::MAX);
+        let mut coverage = Coverage::new(&terms, &mut budget).unwrap();
+        for (number, own) in all.iter().enumerate() {
+            let forbidden = |packet| denies.iter().any(|&deny| all[deny].contains(packet));
+            let expected = !own.is_empty() && own.iter().all(forbidden);
+            let found = denied(&terms, &denies, number, &mut budget).unwrap_or(None);
+            prop_assert_eq!(found.is_some(), expected, "denied: rule {} of {:#?}", number, &policy.rules);
+
+            let expected = (0..all.len()).find(|&other| {
+                let (a, b) = (terms.terms[number], terms.terms[other]);
+                let equal_and_later = *own == all[other] && other > number && a.active;
+                !own.is_empty()
+                    && other != number
+                    && b.active
+                    && a.deny == b.deny
+                    && own.is_subset(&all[other])
+                    && !equal_and_later
+            });
+            let found = coverage.of(number, &mut budget).unwrap_or(None);
+            prop_assert_eq!(found, expected, "covered: rule {} of {:#?}", number, &policy.rules);
+        }
+    }
+}
