@@ -1,7 +1,9 @@
 //! The command line: one file a subcommand. Data goes to standard output, words to standard
 //! error; exit codes are those of [`Outcome`], and 2 for wrong use or a wrong environment.
 
+mod check;
 mod completions;
+mod schema;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -38,12 +40,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Check),
+    Schema(schema::Schema),
     Completions(completions::Completions),
 }
 
 impl Cli {
     fn run(self) -> anyhow::Result<Outcome> {
         match self.command {
+            Command::Check(command) => command.run(self.format),
+            Command::Schema(_) => schema::Schema::run(),
             Command::Completions(command) => command.run(),
         }
     }

@@ -18,7 +18,7 @@ pub enum Severity {
 }
 
 /// A stretch of policy text on one line.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 pub struct Place {
     /// Path relative to the policy's directory.
     pub file: Arc<str>,

@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use gateway_common::connection::State;
-use gateway_common::place::{SEGMENT_GATEWAY, SEGMENT_MULTICAST, SEGMENT_UNKNOWN, SEGMENT_WAN};
+use gateway_common::place::{
+    SEGMENT_FIRST, SEGMENT_GATEWAY, SEGMENT_MULTICAST, SEGMENT_UNKNOWN, SEGMENT_WAN,
+};
 use gateway_common::reason::Mode;
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +117,9 @@ pub struct Segment {
 }
 
 /// [`Mode`] with serialization.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum ModeSetting {
     /// See [`Mode::Observe`].
@@ -399,6 +403,11 @@ impl Policy {
             None if address.is_multicast() => SegmentId::MULTICAST,
             None => SegmentId::WAN,
         }
+    }
+
+    /// Segments of the text, without the built-in ones.
+    pub fn own_segments(&self) -> &[Segment] {
+        self.segments.get(usize::from(SEGMENT_FIRST)..).unwrap_or_default()
     }
 
     /// A segment by its number.

@@ -1,0 +1,129 @@
+//! `clinigate check`: every mistake and doubt of a policy.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Format, Outcome, print, print_json};
+use crate::policy::diagnostic::{Diagnostic, sort};
+use crate::policy::model::{Policy, RuleKind};
+use crate::policy::render::Report;
+use crate::policy::{self, Loaded, lints};
+
+/// Check a policy: show every mistake of every file, each at its line.
+///
+/// Exits with 1 if there are errors, with 2 if the directory cannot be read.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Directory of the policy's YAML files.
+    directory: PathBuf,
+    /// Exit with 1 if there are warnings, too.
+    #[arg(long)]
+    deny_warnings: bool,
+}
+
+impl Check {
+    pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
+        let mut loaded = policy::load(&self.directory)?;
+        if let Some(policy) = &loaded.policy {
+            loaded.diagnostics.extend(lints::lint(policy));
+            sort(&mut loaded.diagnostics);
+        }
+        let answer = Answer::new(&loaded);
+        match format {
+            Format::Json => print_json(&answer)?,
+            Format::Text => print(text(&loaded, &answer, io::stdout().is_terminal()))?,
+        }
+        let findings = answer.errors > 0 || (self.deny_warnings && answer.warnings > 0);
+        Ok(if findings { Outcome::Findings } else { Outcome::Fine })
+    }
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Answer<'a> {
+    diagnostics: &'a [Diagnostic],
+    errors: usize,
+    warnings: usize,
+    /// Absent where there are errors.
+    summary: Option<Summary<'a>>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    hash: &'a str,
+    files: usize,
+    interfaces: usize,
+    segments: usize,
+    devices: usize,
+    services: usize,
+    flows: usize,
+    denies: usize,
+    vendor_rules: usize,
+    invariants: usize,
+}
+
+impl<'a> Answer<'a> {
+    fn new(loaded: &'a Loaded) -> Self {
+        let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        Self {
+            diagnostics: &loaded.diagnostics,
+            errors,
+            warnings: loaded.diagnostics.len() - errors,
+            summary: loaded.policy.as_ref().map(|policy| Summary::new(policy, loaded.sources.len())),
+        }
+    }
+}
+
+impl<'a> Summary<'a> {
+    fn new(policy: &'a Policy, files: usize) -> Self {
+        let rules = |kind| policy.rules.iter().filter(|rule| rule.kind == kind).count();
+        Self {
+            hash: &policy.hash,
+            files,
+            interfaces: policy.interfaces.len(),
+            segments: policy.own_segments().len(),
+            devices: policy.devices.len(),
+            services: policy.services.len(),
+            flows: rules(RuleKind::Flow),
+            denies: rules(RuleKind::Deny),
+            vendor_rules: rules(RuleKind::Vendor),
+            invariants: policy.invariants.len(),
+        }
+    }
+}
+
+fn text(loaded: &Loaded, answer: &Answer<'_>, styled: bool) -> String {
+    let report = Report::new(&loaded.sources, styled);
+    let mut text = String::new();
+    for diagnostic in &loaded.diagnostics {
+        text += &report.render(diagnostic);
+        text += "\n\n";
+    }
+    if let Some(summary) = &answer.summary {
+        let counts = [
+            (summary.files, "file", "files"),
+            (summary.interfaces, "interface", "interfaces"),
+            (summary.segments, "segment", "segments"),
+            (summary.devices, "device", "devices"),
+            (summary.services, "service", "services"),
+            (summary.flows, "flow", "flows"),
+            (summary.denies, "deny", "denies"),
+            (summary.vendor_rules, "vendor access", "vendor accesses"),
+            (summary.invariants, "invariant", "invariants"),
+        ];
+        text += &counts.map(count).join(", ");
+        text += "\n";
+    }
+    let errors = count((answer.errors, "error", "errors"));
+    let warnings = count((answer.warnings, "warning", "warnings"));
+    writeln!(text, "{errors}, {warnings}").expect("writing to a String does not fail");
+    text
+}
+
+fn count((number, one, many): (usize, &str, &str)) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

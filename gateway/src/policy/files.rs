@@ -1,0 +1,192 @@
+//! Reading a policy's directory. The only part of this folder that touches the file system.
+
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::diagnostic::{Diagnostic, Place, sort};
+use super::model::Policy;
+use super::resolve::{Resolved, resolve};
+use super::source::SourceFile;
+
+/// Bytes of one file.
+const FILE_LIMIT: u64 = 8 << 20;
+/// Bytes of all files together.
+const TOTAL_LIMIT: u64 = 64 << 20;
+/// Files of a policy.
+const COUNT_LIMIT: usize = 10_000;
+/// Entries of all its directories, those that are not read included.
+const ENTRY_LIMIT: usize = 100_000;
+/// Directories within directories.
+const DEPTH_LIMIT: usize = 16;
+/// Directory of policy tests, which are not part of the policy.
+const TESTS: &str = "tests";
+
+/// A policy as it was found in a directory.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The policy, where it has no mistake.
+    pub policy: Option<Policy>,
+    /// Mistakes and doubts, in the order of files and lines.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files, for showing their lines.
+    pub sources: Vec<SourceFile>,
+}
+
+/// Why a policy's directory cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A directory or file cannot be read.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is a file, or something else.
+    #[error("{path} is not a directory: a policy is a directory of YAML files", path = .0.display())]
+    NotADirectory(PathBuf),
+}
+
+/// Reads and resolves the policy in `directory`: all `*.yaml` and `*.yml` files in it and its
+/// subdirectories, but for hidden ones and `tests`.
+pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
+    let mut reader = Reader::default();
+    let metadata = fs::metadata(directory).map_err(|source| unreadable(directory, source))?;
+    if !metadata.is_dir() {
+        return Err(LoadError::NotADirectory(directory.to_owned()));
+    }
+    reader.directory(directory, "", 0)?;
+    if reader.files.is_empty() && reader.diagnostics.is_empty() {
+        let diagnostic = Diagnostic::error("empty-policy", Place::default(), "there is no policy here")
+            .help("a policy is a directory of files whose names end in .yaml or .yml");
+        reader.diagnostics.push(diagnostic);
+    }
+    let sources = reader.files.clone();
+    let Resolved { policy, mut diagnostics } = resolve(reader.files);
+    let policy = policy.filter(|_| reader.diagnostics.is_empty());
+    diagnostics.extend(reader.diagnostics);
+    sort(&mut diagnostics);
+    Ok(Loaded { policy, diagnostics, sources })
+}
+
+#[derive(Default)]
+struct Reader {
+    files: Vec<SourceFile>,
+    diagnostics: Vec<Diagnostic>,
+    bytes: u64,
+    entries: usize,
+}
+
+impl Reader {
+    /// Reads `path`, whose name below the policy's directory is `name`.
+    fn directory(&mut self, path: &Path, name: &str, depth: usize) -> Result<(), LoadError> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path).map_err(|source| unreadable(path, source))? {
+            let entry = entry.map_err(|source| unreadable(path, source))?;
+            self.entries += 1;
+            if self.entries > ENTRY_LIMIT {
+                self.refuse(name, format!("a policy's directories hold at most {ENTRY_LIMIT} entries"));
+                return Ok(());
+            }
+            let kind = entry.file_type().map_err(|source| unreadable(&entry.path(), source))?;
+            entries.push((entry.file_name(), kind));
+        }
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        for (file_name, kind) in entries {
+            let path = path.join(&file_name);
+            let Some(part) = file_name.to_str() else {
+                self.refuse(&file_name.to_string_lossy(), "the name of a file must be UTF-8".to_owned());
+                continue;
+            };
+            if part.starts_with('.') {
+                continue;
+            }
+            let name = if name.is_empty() { part.to_owned() } else { format!("{name}/{part}") };
+            self.entry(&path, &name, kind, depth)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: &Path, name: &str, kind: FileType, depth: usize) -> Result<(), LoadError> {
+        let is_policy = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if kind.is_dir() {
+            if path.file_name().is_some_and(|part| part == TESTS) {
+                return Ok(());
+            }
+            if depth >= DEPTH_LIMIT {
+                self.refuse(name, format!("directories are nested more than {DEPTH_LIMIT} deep"));
+                return Ok(());
+            }
+            return self.directory(path, name, depth + 1);
+        }
+        if kind.is_symlink() && (is_policy || fs::metadata(path).is_ok_and(|target| target.is_dir())) {
+            self.refuse(name, "symbolic links are not followed: they can lead out of the policy".to_owned());
+            return Ok(());
+        }
+        if !is_policy {
+            return Ok(());
+        }
+        if !kind.is_file() {
+            self.refuse(name, "this is not a regular file".to_owned());
+            return Ok(());
+        }
+        if self.files.len() >= COUNT_LIMIT {
+            self.refuse(name, format!("a policy has at most {COUNT_LIMIT} files"));
+            return Ok(());
+        }
+        self.file(path, name)
+    }
+
+    fn file(&mut self, path: &Path, name: &str) -> Result<(), LoadError> {
+        let unreadable = |source| unreadable(path, source);
+        let file = open(path).map_err(unreadable)?;
+        if !file.metadata().map_err(unreadable)?.is_file() {
+            self.refuse(name, "this is not a regular file".to_owned());
+            return Ok(());
+        }
+        let room = FILE_LIMIT.min(TOTAL_LIMIT - self.bytes);
+        let mut bytes = Vec::new();
+        file.take(room + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > room {
+            let message = if room < FILE_LIMIT {
+                format!("the files of a policy have at most {} MiB together", TOTAL_LIMIT >> 20)
+            } else {
+                format!("a file of a policy has at most {} MiB", FILE_LIMIT >> 20)
+            };
+            self.refuse(name, message);
+            return Ok(());
+        }
+        self.bytes += bytes.len() as u64;
+        match String::from_utf8(bytes) {
+            Ok(text) => self.files.push(SourceFile::new(name, text)),
+            Err(error) => {
+                let valid = error.utf8_error().valid_up_to();
+                let before = &error.as_bytes()[..valid];
+                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                let message = format!("this file is not UTF-8 text: see line {line}");
+                self.diagnostics.push(Diagnostic::error("encoding", Place::of_file(name.into()), message));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, name: &str, message: String) {
+        self.diagnostics.push(Diagnostic::error("refused-file", Place::of_file(name.into()), message));
+    }
+}
+
+/// Opens a file that may have become something else since it was listed: neither a link is
+/// followed nor a pipe waited for.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+}
+
+fn unreadable(path: &Path, source: io::Error) -> LoadError {
+    LoadError::Unreadable { path: path.to_owned(), source }
+}

@@ -1,0 +1,201 @@
+//! Text types to the resolved model: every name is looked up, every number and address read.
+
+mod devices;
+mod endpoints;
+mod interfaces;
+mod limits;
+mod rules;
+mod segments;
+mod services;
+mod settings;
+mod vendors;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::address::AddressError;
+use super::decode::{Decode, Decoder, Text};
+use super::diagnostic::{Diagnostic, Place, sort};
+use super::model::{Policy, SegmentId, Service};
+use super::names;
+use super::port::PortError;
+use super::source::{self, SourceFile};
+use super::syntax;
+use super::text::PolicyText;
+
+use endpoints::Group;
+
+/// Diagnostics of a policy that are kept.
+const DIAGNOSTIC_LIMIT: usize = 1_000;
+/// Unknown names for which the nearest known one is sought: it takes a comparison with each.
+const SUGGESTION_LIMIT: usize = 200;
+
+/// What came of resolving a policy.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The policy, where its text has no mistake.
+    pub policy: Option<Policy>,
+    /// Mistakes and doubts, in the order of files and lines.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Resolves the text of a policy. The same files give the same result, in whatever order they
+/// come.
+pub fn resolve(mut files: Vec<SourceFile>) -> Resolved {
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut resolver = Resolver::default();
+    let texts: Vec<PolicyText> = files.iter().filter_map(|file| resolver.read(file)).collect();
+    resolver.policy.hash = source::hash(&files);
+    resolver.segments(&texts);
+    resolver.interfaces(&texts);
+    resolver.devices(&texts);
+    resolver.groups(&texts);
+    resolver.services(&texts);
+    resolver.rules(&texts);
+    resolver.invariants(&texts);
+    resolver.settings(&texts);
+    resolver.finish()
+}
+
+/// The policy as far as it is resolved, and what was found on the way.
+#[derive(Default)]
+struct Resolver {
+    policy: Policy,
+    diagnostics: Vec<Diagnostic>,
+    errors: usize,
+    /// Words of text that could not be read: names that may well be defined there.
+    lost: HashSet<String>,
+    suggestions: usize,
+    /// Devices, groups and segments: one name, one meaning.
+    names: HashMap<String, (Named, Place)>,
+    /// Segments by VLAN identifier.
+    vlans: BTreeMap<u16, SegmentId>,
+    groups: Vec<Group>,
+    /// Index into [`Policy::services`], by name or text.
+    service_index: HashMap<String, usize>,
+    /// Built-in services that the text does not replace.
+    catalogue: Vec<Service>,
+    /// Services that rules name so far, by and by.
+    named_services: usize,
+    /// Names of services whose definitions have mistakes that have been noted.
+    broken_services: HashSet<String>,
+    /// Address ranges that rules hold so far.
+    ranges: usize,
+}
+
+/// What a name means.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    Segment(SegmentId),
+    Device(usize),
+    Group(usize),
+    /// Something whose definition has a mistake that has been noted.
+    Broken,
+}
+
+impl Resolver {
+    fn read(&mut self, file: &SourceFile) -> Option<PolicyText> {
+        let parsed = syntax::parse(file);
+        self.lost.extend(parsed.lost);
+        for diagnostic in parsed.diagnostics {
+            self.report(diagnostic);
+        }
+        let root = parsed.root?;
+        if matches!(root.value, syntax::Value::Null) {
+            return None;
+        }
+        let mut decoder = Decoder::new(&file.name);
+        let text = PolicyText::decode(&root, &mut decoder);
+        self.errors += decoder.noted - decoder.diagnostics.len();
+        for diagnostic in decoder.diagnostics {
+            self.report(diagnostic);
+        }
+        text
+    }
+
+    /// Notes a mistake or a doubt.
+    fn report(&mut self, diagnostic: Diagnostic) {
+        self.errors += usize::from(diagnostic.is_error());
+        if self.diagnostics.len() < DIAGNOSTIC_LIMIT {
+            self.diagnostics.push(diagnostic);
+        }
+    }
+
+    /// Enters a name into the common namespace of segments, devices and groups.
+    fn declare(&mut self, name: &Text, named: Named) -> bool {
+        if let Some(diagnostic) = names::check(name) {
+            self.report(diagnostic);
+            return false;
+        }
+        if names::RESERVED.contains(&name.as_str()) {
+            let message = format!("`{}` is a name that every policy has", name.as_str());
+            let diagnostic = Diagnostic::error("reserved-name", name.place.clone(), message);
+            self.report(diagnostic.expected("expected another name"));
+            return false;
+        }
+        if let Some((_, first)) = self.names.get(name.as_str()) {
+            let first = first.clone();
+            self.duplicate(name, first);
+            return false;
+        }
+        self.names.insert(name.value.clone(), (named, name.place.clone()));
+        true
+    }
+
+    fn duplicate(&mut self, name: &Text, first: Place) {
+        let message = format!("the name `{}` is defined twice", name.as_str());
+        let diagnostic = Diagnostic::error("duplicate-name", name.place.clone(), message)
+            .expected("expected one meaning for one name")
+            .related(first, "first defined here");
+        self.report(diagnostic);
+    }
+
+    /// Notes a name that nothing has, with the nearest of `known`.
+    fn unknown<'a>(
+        &mut self,
+        code: &'static str,
+        name: &Text,
+        expected: &str,
+        known: impl IntoIterator<Item = &'a str>,
+    ) {
+        if name.is_empty() || self.lost.contains(name.as_str()) {
+            return;
+        }
+        let shown: String = name.as_str().chars().take(80).collect();
+        let mut diagnostic =
+            Diagnostic::error(code, name.place.clone(), format!("nothing is named `{shown}`"))
+                .expected(format!("expected {expected}"));
+        if self.suggestions < SUGGESTION_LIMIT {
+            self.suggestions += 1;
+            if let Some(near) = names::nearest(name.as_str(), known) {
+                diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+            }
+        }
+        self.report(diagnostic);
+    }
+
+    fn bad_address(&mut self, text: &Text, error: AddressError) {
+        let mut diagnostic =
+            Diagnostic::error(error.code, text.place.clone(), error.message).expected(error.expected);
+        diagnostic.help = error.help;
+        self.report(diagnostic);
+    }
+
+    fn bad_port(&mut self, text: &Text, error: PortError) {
+        let mut diagnostic =
+            Diagnostic::error("bad-service", text.place.clone(), error.message).expected(error.expected);
+        diagnostic.help = error.help;
+        self.report(diagnostic);
+    }
+
+    fn finish(mut self) -> Resolved {
+        let unseen = self.errors.saturating_sub(self.diagnostics.iter().filter(|d| d.is_error()).count());
+        sort(&mut self.diagnostics);
+        if unseen > 0 {
+            let message = format!("{unseen} more mistakes are not shown");
+            let place = Place::default();
+            self.diagnostics.push(Diagnostic::error("limit", place, message));
+        }
+        let policy = (self.errors == 0).then_some(self.policy);
+        Resolved { policy, diagnostics: self.diagnostics }
+    }
+}
