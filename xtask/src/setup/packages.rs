@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process;
+use std::process::{self, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -67,7 +67,8 @@ fn install(packages: &BTreeSet<&str>) -> Result<()> {
     say(STEP, "apt-get update and install");
     let apt = || {
         let mut apt = command("apt-get");
-        apt.arg("--quiet=2").env("DEBIAN_FRONTEND", "noninteractive");
+        // Its errors come on standard error; the rest is a line for each file that dpkg unpacks.
+        apt.arg("--quiet=2").env("DEBIAN_FRONTEND", "noninteractive").stdout(Stdio::null());
         apt
     };
     // A source of the machine's own that is out of order need not stop us: what counts is the installation.
