@@ -25,9 +25,12 @@ pub(super) fn provide(sysroot: &Sysroot) -> Result<()> {
         say(STEP, "installed by rustup");
         return Ok(());
     }
-    let why_not_rustup = match by_rustup {
-        Ok(()) => "rustup counts it as installed, but it is not there".to_owned(),
-        Err(error) => format!("{error:#}"),
+    let (why_not_rustup, mend) = match by_rustup {
+        Ok(()) => (
+            "rustup counts it as installed, but it is not there".to_owned(),
+            "rustup component remove rust-src && rustup component add rust-src",
+        ),
+        Err(error) => (format!("{error:#}"), "rustup component add rust-src"),
     };
     say(STEP, format_args!("not from rustup ({why_not_rustup})"));
     say(STEP, format_args!("trying Debian's package of Rust {}", sysroot.release));
@@ -38,7 +41,7 @@ pub(super) fn provide(sysroot: &Sysroot) -> Result<()> {
         }
         Err(error) => bail!(
             "the source of Rust's `core` is missing and neither rustup nor Debian's archive gave it ({error:#}); \
-             mend it where there is a network with: rustup component add rust-src"
+             mend it where there is a network with: {mend}"
         ),
     }
 }
