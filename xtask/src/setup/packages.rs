@@ -53,6 +53,12 @@ pub(super) fn provide() -> Result<()> {
         );
     }
     if !is_root() {
+        if packages.contains(PROMETHEUS) {
+            say(
+                STEP,
+                "the package prometheus starts a server; to be without: sudo systemctl disable --now prometheus",
+            );
+        }
         bail!(
             "packages are missing; mend it with: \
              sudo apt-get update && sudo apt-get install --no-install-recommends {list}"
