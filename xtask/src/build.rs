@@ -30,8 +30,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if built.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Where cargo puts the programs of the `dev` profile: this one is among them.
-pub(crate) fn dev_programs() -> Result<PathBuf> {
+/// Builds the controller and the lab, and returns the folder that they are in.
+///
+/// Unoptimised: the fast path is the eBPF object, which is optimised in every profile, and building is most
+/// of the time to the first result.
+pub(crate) fn programs() -> Result<PathBuf> {
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--package", "clinigate", "--package", "clinigate-tests", "--bins"]);
+    process::run(&mut cargo)?;
+    // Where cargo put this program too.
     let this = env::current_exe().context("cannot tell where this program is")?;
     Ok(this.parent().expect("a program is in a folder").to_owned())
 }

@@ -19,20 +19,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::run(&setup::Arguments::default())?;
-    // Unoptimised: the fast path is the eBPF object, which is optimised in every profile, and building
-    // is most of the time to the first table.
-    let built = process::status(process::cargo().args([
-        "build",
-        "--package",
-        "clinigate",
-        "--package",
-        "clinigate-tests",
-        "--bins",
-    ]))?;
-    if !built.success() {
-        bail!("the build failed, for the reason above");
-    }
-    let lab = build::dev_programs()?.join(LAB);
+    let lab = build::programs()?.join(LAB);
     if !process::is_root() {
         bail!(
             "the demo needs root for its network namespaces; run: sudo {} demo {}",

@@ -7,7 +7,7 @@ use std::process::{ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::build::EBPF_CRATE;
+use crate::build::{self, EBPF_CRATE};
 use crate::{process, setup};
 
 #[derive(Args)]
@@ -19,6 +19,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::run(&setup::Arguments::default())?;
     require_root()?;
+    // The lab's tests run the controller; `cargo test` alone would not build it as a program.
+    build::programs()?;
     let mut cargo = process::cargo();
     // Without --no-fail-fast the total would leave out what comes after the first failure.
     cargo.args(["test", "--workspace", "--exclude", EBPF_CRATE, "--no-fail-fast"]);
