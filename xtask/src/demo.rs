@@ -1,5 +1,6 @@
 //! `cargo xtask demo`.
 
+use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::{ExitCode, Stdio};
 
@@ -20,14 +21,18 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::run(&setup::Arguments::default())?;
     let lab = build::programs()?.join(LAB);
+    let mut demo = process::command(&lab);
+    // Paths among the arguments are meant from where the user is.
+    demo.current_dir(env::current_dir().context("cannot tell where we are")?);
+    demo.arg("demo").args(&arguments.lab).stdin(Stdio::inherit());
     if !process::is_root() {
+        let line: Vec<&str> = ["demo"].into_iter().chain(arguments.lab.iter().map(String::as_str)).collect();
         bail!(
-            "the demo needs root for its network namespaces; run: sudo {} demo {}",
+            "the demo needs root for its network namespaces; run: sudo {} {}",
             lab.display(),
-            arguments.lab.join(" ")
+            line.join(" ")
         );
     }
     // In place of this process, so that signals reach the lab and it can take its namespaces down.
-    let failure = process::command(&lab).arg("demo").args(&arguments.lab).stdin(Stdio::inherit()).exec();
-    Err(failure).with_context(|| format!("cannot start {}", lab.display()))
+    Err(demo.exec()).with_context(|| format!("cannot start {}", lab.display()))
 }
