@@ -9,5 +9,7 @@ pub mod hospital;
 pub mod metrics;
 pub mod namespace;
 pub mod peers;
+pub mod policy;
 pub mod run;
 pub mod service;
+pub mod traffic;

@@ -10,6 +10,7 @@ use clap::Args;
 use clinigate_tests::dicom::Image;
 use clinigate_tests::hospital::Hospital;
 use clinigate_tests::metrics::Metrics;
+use clinigate_tests::policy;
 use clinigate_tests::run::{self, clean_on_exit};
 use clinigate_tests::service::{self, Setting};
 
@@ -91,7 +92,7 @@ impl Demo {
     fn policy(&self) -> Result<PathBuf> {
         let directory = match &self.policy {
             Some(directory) => directory.clone(),
-            None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../policies/hospital"),
+            None => policy::hospital(),
         };
         directory.canonicalize().with_context(|| format!("no policy in {}", directory.display()))
     }
