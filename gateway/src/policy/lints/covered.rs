@@ -11,8 +11,14 @@ pub(super) struct Coverage<'a> {
     rules: &'a Rules,
     sources: Index,
     destinations: Index,
-    /// Whether one set has all of another, by their numbers and family.
-    subsets: HashMap<(End, usize, usize, bool), bool>,
+    subsets: Subsets<'a>,
+}
+
+/// Which rules and sets have all of others; what was found out about two sets is kept.
+struct Subsets<'a> {
+    rules: &'a Rules,
+    /// By kind, numbers (inner, outer) and family of two sets.
+    known: HashMap<(End, usize, usize, bool), bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,11 +33,11 @@ impl<'a> Coverage<'a> {
     pub(super) fn new(rules: &'a Rules, budget: &mut Budget) -> Option<Self> {
         let sources = Index::new(&rules.sources, rules.terms.iter().map(|term| term.from), budget)?;
         let destinations = Index::new(&rules.destinations, rules.terms.iter().map(|term| term.to), budget)?;
-        Some(Self { rules, sources, destinations, subsets: HashMap::new() })
+        Some(Self { rules, sources, destinations, subsets: Subsets { rules, known: HashMap::new() } })
     }
 
-    /// The first active rule of the same effect that covers `rule`; of equal rules the first is
-    /// covered by none. `Err` when the budget is spent.
+    /// An active rule of the same effect that covers `rule`; of equal rules the first is covered by
+    /// none of them.
     pub(super) fn of(&mut self, rule: usize, budget: &mut Budget) -> Result<Option<usize>, Spent> {
         let term = self.rules.terms[rule];
         let families = self.rules.families(rule);
@@ -40,19 +46,25 @@ impl<'a> Coverage<'a> {
         let by_destination = self.destinations.candidates(term.to, family);
         let count = |lists: &[&[usize]]| lists.iter().map(|list| list.len()).sum::<usize>();
         let lists = if count(&by_source) < count(&by_destination) { by_source } else { by_destination };
-        let mut candidates: Vec<usize> = lists.into_iter().flatten().copied().collect();
-        candidates.sort_unstable();
-        if !budget.spend(candidates.len()) {
-            return Err(Spent);
+        let Some(sample) = self.rules.sample(rule, family) else { return Ok(None) };
+        for other in lists.into_iter().flatten().copied() {
+            if !budget.spend(1) {
+                return Err(Spent);
+            }
+            // One packet tells most rules apart, for less than a comparison of sets.
+            if other != rule
+                && self.rules.contains(other, sample)
+                && self.subsets.covers(other, rule, &families)
+                && !(other > rule && self.subsets.is_equal(rule, other))
+            {
+                return Ok(Some(other));
+            }
         }
-        let covering = candidates.into_iter().find(|&other| {
-            other != rule
-                && self.covers(other, rule, &families)
-                && !(other > rule && self.is_equal(rule, other))
-        });
-        Ok(covering)
+        Ok(None)
     }
+}
 
+impl Subsets<'_> {
     /// Whether `outer` is active, has the same effect as `inner`, and has all of it.
     fn covers(&mut self, outer: usize, inner: usize, families: &[Family]) -> bool {
         let (a, b) = (self.rules.terms[inner], self.rules.terms[outer]);
@@ -69,7 +81,7 @@ impl<'a> Coverage<'a> {
         let rules = self.rules;
         let mut look = |end, inner, outer, compute: &dyn Fn() -> bool| {
             inner == outer
-                || *self.subsets.entry((end, inner, outer, family == Family::V4)).or_insert_with(compute)
+                || *self.known.entry((end, inner, outer, family == Family::V4)).or_insert_with(compute)
         };
         look(End::To, a.to, b.to, &|| rules.destinations[a.to].is_subset(&rules.destinations[b.to], family))
             && look(End::From, a.from, b.from, &|| {

@@ -21,7 +21,7 @@ use super::diagnostic::Diagnostic;
 use super::model::{Policy, RuleId, RuleKind, SegmentId};
 
 /// Memberships that are looked at to compare rules: a second or two.
-const BUDGET: u64 = 60_000_000;
+const BUDGET: u64 = 100_000_000;
 
 /// Every doubt about a policy, in no particular order.
 pub fn lint(policy: &Policy) -> Vec<Diagnostic> {
