@@ -11,7 +11,7 @@ use super::shared::Shared;
 use super::sys;
 
 /// The table at one moment, more or less: packets go on changing it while it is read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionSummary {
     /// Connections whose time has not passed.
     pub live: u32,

@@ -20,7 +20,6 @@ pub(super) struct Generation {
     /// The judge's number in the kernel.
     pub(super) program: u32,
     judge: OwnedFd,
-    egress: OwnedFd,
     places: MapData,
     pair_counters: MapData,
     rule_counters: MapData,
@@ -50,7 +49,6 @@ impl Generation {
             number,
             program: program.id(),
             judge: open("judge")?,
-            egress: open("egress")?,
             places: map(generation::PLACES)?,
             pair_counters: map(generation::PAIR_COUNTERS)?,
             rule_counters: map(generation::RULE_COUNTERS)?,
@@ -59,10 +57,6 @@ impl Generation {
 
     pub(super) fn judge(&self) -> BorrowedFd<'_> {
         self.judge.as_fd()
-    }
-
-    pub(super) fn egress(&self) -> BorrowedFd<'_> {
-        self.egress.as_fd()
     }
 
     /// What its counters stand at, summed over CPUs, by the names of `manifest`.

@@ -24,8 +24,6 @@ pub(super) struct Shared {
     pub(super) connections: MapData,
     pub(super) health: MapData,
     pub(super) no_policy: MapData,
-    /// Key of the connection table's hash.
-    pub(super) hash_key: u32,
     /// Buckets of the connection table, a power of two.
     pub(super) buckets: u32,
 }
@@ -119,7 +117,6 @@ impl Shared {
             generation: open(shared::GENERATION)?,
             health: open(shared::HEALTH)?,
             no_policy: open(shared::NO_POLICY)?,
-            hash_key: hash_key(pins)?,
             buckets: info.max_entries(),
             connections,
         })

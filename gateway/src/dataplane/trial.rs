@@ -9,17 +9,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::{MapData, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use gateway_common::event::Event;
-use gateway_common::layout;
 use gateway_common::place::PlaceKey;
 use gateway_common::table::TestContext;
 
 use super::connections::{self, ConnectionSummary, LiveConnection};
 use super::counters::{Counters, Counts};
 use super::error::DataplaneError;
+use super::events::{open_ring, take};
 use super::generation::Generation;
 use super::object::{self, Declared, Load};
 use super::pins::{self, Pins};
@@ -83,7 +83,7 @@ impl Trial {
         Ok(Self {
             entry: Xdp::from_pin(pins.entry(object::hash()), XdpAttachType::Interface).map_err(refused)?,
             egress: SchedClassifier::from_pin(pins.generation(1).join("egress")).map_err(refused)?,
-            events: open_events(&pins)?,
+            events: open_ring(&pins)?,
             generation,
             shared,
             manifest: image.manifest.clone(),
@@ -186,11 +186,7 @@ impl Trial {
 
     /// Events since the last call.
     pub fn events(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        while let Some(item) = self.events.next() {
-            events.extend(sys::read::<Event>(&item));
-        }
-        events
+        std::iter::from_fn(|| take(&mut self.events)).collect()
     }
 }
 
@@ -212,12 +208,6 @@ fn load(
         Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })
     };
     object::load(&Load { pins, declared, image, config, buckets, trace: false }, place)
-}
-
-fn open_events(pins: &Pins) -> Result<RingBuf<MapData>, DataplaneError> {
-    let failed = |error| DataplaneError::bpf("cannot open EVENTS")(io::Error::other(error));
-    let map = MapData::from_pin(pins.shared(layout::shared::EVENTS)).map_err(failed)?;
-    RingBuf::try_from(Map::RingBuf(map)).map_err(failed)
 }
 
 fn refused(error: ProgramError) -> DataplaneError {

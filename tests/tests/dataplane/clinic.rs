@@ -7,22 +7,25 @@ use std::sync::Arc;
 use clinigate::compile::compile;
 use clinigate::compile::image::Image;
 use clinigate::policy::model::{
-    ANY_PORT, AddressSet, Interface, InterfaceKind, ModeSetting, Origin, Policy, Ranges, Rule, RuleKind, Segment,
-    SegmentId, Service, ServiceClass, ServiceMatch,
+    ANY_PORT, AddressSet, Interface, InterfaceKind, ModeSetting, Origin, Policy, Ranges, Rule, RuleKind,
+    Segment, SegmentId, Service, ServiceClass, ServiceMatch,
 };
 use gateway_common::place::SEGMENT_FIRST;
 
 /// Number of the modalities' segment.
-pub const MODALITIES: SegmentId = SegmentId(SEGMENT_FIRST);
+pub(crate) const MODALITIES: SegmentId = SegmentId(SEGMENT_FIRST);
 /// Number of the archive's segment.
-pub const ARCHIVE: SegmentId = SegmentId(SEGMENT_FIRST + 1);
+pub(crate) const ARCHIVE: SegmentId = SegmentId(SEGMENT_FIRST + 1);
 
 /// The policy, with `ports` open from the modalities to the archive: one rule for each.
-pub fn policy(ports: &[u16]) -> Policy {
+pub(crate) fn policy(ports: &[u16]) -> Policy {
     let segment = |name: &str, network: Option<u32>| Segment {
         name: name.to_owned(),
         vlan: None,
-        ranges: Ranges { v4: network.map(|first| (first, first + 255)).into_iter().collect(), v6: Vec::new() },
+        ranges: Ranges {
+            v4: network.map(|first| (first, first + 255)).into_iter().collect(),
+            v6: Vec::new(),
+        },
         zone: None,
         mode: ModeSetting::Enforce,
         ethertypes: Default::default(),
@@ -73,17 +76,17 @@ pub fn policy(ports: &[u16]) -> Policy {
 }
 
 /// The policy, compiled.
-pub fn image(ports: &[u16]) -> Image {
+pub(crate) fn image(ports: &[u16]) -> Image {
     compile(&policy(ports)).unwrap()
 }
 
 /// Interface numbers for test runs.
-pub fn interfaces() -> BTreeMap<String, u32> {
+pub(crate) fn interfaces() -> BTreeMap<String, u32> {
     [("m0".to_owned(), 10), ("a0".to_owned(), 11)].into()
 }
 
 /// A TCP segment without options or payload, 10.0.1.5 to 10.0.2.9.
-pub fn tcp(source_port: u16, port: u16, flags: u8) -> Vec<u8> {
+pub(crate) fn tcp(source_port: u16, port: u16, flags: u8) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 1, 5, 10, 0, 2, 9]);
     let checksum = internet_checksum(&frame[14..34]);
@@ -95,9 +98,9 @@ pub fn tcp(source_port: u16, port: u16, flags: u8) -> Vec<u8> {
 }
 
 /// TCP flags.
-pub const SYN: u8 = 2;
+pub(crate) const SYN: u8 = 2;
 /// TCP flags.
-pub const ACK: u8 = 16;
+pub(crate) const ACK: u8 = 16;
 
 fn internet_checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));

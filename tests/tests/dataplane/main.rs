@@ -4,4 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod clinic;
+mod life;
+mod place;
 mod trial;

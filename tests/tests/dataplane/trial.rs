@@ -27,7 +27,10 @@ fn frames_are_judged_and_counted_by_name() {
     assert!(!trial.run(at(1), &clinic::tcp(40000, 445, SYN)).unwrap().passed());
 
     let counters = trial.counters().unwrap();
-    assert_eq!(counters.pairs.keys().cloned().collect::<Vec<_>>(), [pair(Reason::Flow), pair(Reason::NoFlow)]);
+    assert_eq!(
+        counters.pairs.keys().cloned().collect::<Vec<_>>(),
+        [pair(Reason::Flow), pair(Reason::NoFlow)]
+    );
     assert_eq!(counters.pairs[&pair(Reason::Flow)].bytes, frame.len() as u64);
     assert_eq!(counters.rules["port-104"].packets, 1);
     assert_eq!(counters.health.connections_inserted, 1);

@@ -1,0 +1,245 @@
+//! One generation after another.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use gateway_common::connection::WAYS;
+use gateway_common::place::PlaceKey;
+
+use super::attach::{self, Journal, Pinned, Programs, Target};
+use super::error::DataplaneError;
+use super::generation::Generation;
+use super::netlink::{self, AttachedMode};
+use super::object::{self, Load};
+use super::pins;
+use super::shared::{self, Found, Shared};
+use super::state::{Description, Record};
+use super::{Active, Dataplane, Force, XdpMode, local_addresses, offload};
+use crate::compile::image::{Image, NamedPlace};
+
+/// What an apply did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Number of the generation, now in force.
+    pub generation: u32,
+    /// From the call until it was in force on every interface.
+    pub duration: Duration,
+    /// Interfaces that were not enforced before.
+    pub attached: Vec<String>,
+    /// Interfaces that are not enforced any more.
+    pub detached: Vec<String>,
+    /// Offloads that were turned off: interface and ethtool's name.
+    pub offloads: Vec<(String, &'static str)>,
+    /// Connections, events and health counters began anew, because this binary keeps them otherwise.
+    pub layout_replaced: bool,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// What must be put back where an apply fails before its generation is in force.
+enum Layout {
+    Kept,
+    /// There was none.
+    Made,
+    /// There was another, which was moved here.
+    Replaced(PathBuf),
+}
+
+impl Dataplane {
+    /// Puts an image in force on all interfaces that it names, and takes it off all others. On an
+    /// error what was in force still is.
+    pub fn apply(&mut self, image: &Image, record: Record) -> Result<Applied, DataplaneError> {
+        let began = Instant::now();
+        let targets = attach::survey(&self.pins, &image.manifest)?;
+        let addresses = local_addresses()?;
+        let offloads = settle_offloads(&targets)?;
+        let layout = self.prepare_layout()?;
+        let number = self.ledger.next_number(&self.pins.generations()?);
+        let description = Description {
+            generation: number,
+            object: object::hash().to_owned(),
+            manifest: image.manifest.clone(),
+            record,
+            places: image.places.iter().map(Into::into).collect(),
+            addresses,
+        };
+        let result = self.put_in_force(image, description, &targets, began);
+        let (force, journal) = match result {
+            Ok(done) => done,
+            Err(error) => {
+                if let Err(second) = self.restore_layout(layout).and_then(|()| self.clean_up()) {
+                    tracing::error!(error = %second, "a failed apply left something behind");
+                }
+                return Err(error);
+            }
+        };
+
+        let mut applied = Applied {
+            generation: number,
+            duration: began.elapsed(),
+            attached: journal.attached,
+            detached: Vec::new(),
+            offloads,
+            layout_replaced: matches!(layout, Layout::Replaced(_)) || !self.pins.other_layouts()?.is_empty(),
+            warnings: warnings(&force.shared, image, &targets, self.options.xdp_mode),
+        };
+        self.force = Some(force);
+        // The new policy is in force: nothing that fails from here on makes the apply a failure.
+        match attach::detach_others(&self.pins, &targets) {
+            Ok(detached) => applied.detached = detached,
+            Err(error) => applied.warnings.push(error.to_string()),
+        }
+        for result in [self.clean_up(), self.remove_older()] {
+            applied.warnings.extend(result.err().map(|error| error.to_string()));
+        }
+        Ok(applied)
+    }
+
+    /// Makes room for this binary's layout, moving aside one that does not fit.
+    fn prepare_layout(&mut self) -> Result<Layout, DataplaneError> {
+        let layout = match shared::inspect(&self.pins, &self.declared)? {
+            Found::Fitting => Layout::Kept,
+            Found::Nothing => Layout::Made,
+            Found::Foreign => {
+                self.force = None;
+                Layout::Replaced(self.pins.set_aside()?)
+            }
+        };
+        self.pins.create()?;
+        Ok(layout)
+    }
+
+    fn restore_layout(&self, layout: Layout) -> Result<(), DataplaneError> {
+        if matches!(layout, Layout::Kept) {
+            return Ok(());
+        }
+        let current = self.pins.layout();
+        pins::remove_tree(&current)?;
+        if let Layout::Replaced(aside) = layout {
+            fs::rename(&aside, &current).map_err(DataplaneError::io("cannot put back", &current))?;
+        }
+        Ok(())
+    }
+
+    /// Loads, flips, attaches; undoes all of it on an error.
+    fn put_in_force(
+        &self,
+        image: &Image,
+        mut description: Description,
+        targets: &[Target],
+        began: Instant,
+    ) -> Result<(Force, Journal), DataplaneError> {
+        let number = description.generation;
+        self.load(image, number, targets)?;
+        let directory = self.pins.generation(number);
+        let mut prepared = || -> Result<_, DataplaneError> {
+            let shared = Shared::open(&self.pins)?;
+            let generation = Generation::open(&self.pins, number)?;
+            let programs = Programs {
+                entry: Pinned::open(&self.pins.entry(object::hash()))?,
+                egress: Pinned::open(&directory.join("egress"))?,
+            };
+            description.record.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            description.write(&self.options.state_dir)?;
+            shared.put_in_force(generation.judge())?;
+            Ok((shared, generation, programs))
+        };
+        let forget = || {
+            Description::remove(&self.options.state_dir, number);
+            pins::remove_tree(&directory)
+        };
+        let (shared, generation, programs) = match prepared() {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                forget()?;
+                return Err(error);
+            }
+        };
+        let mut journal = Journal::default();
+        for target in targets {
+            let converged =
+                attach::converge(&self.pins, target, &programs, self.options.xdp_mode, &mut journal);
+            if let Err(error) = converged {
+                match &self.force {
+                    Some(force) => shared.put_in_force(force.generation.judge())?,
+                    None => shared.put_none_in_force()?,
+                }
+                journal.undo();
+                // What it counted meanwhile is counted, and its pins removed, by the next clean-up.
+                return Err(error);
+            }
+        }
+        let active = Active {
+            generation: number,
+            manifest: description.manifest,
+            record: description.record,
+            anonymous: false,
+        };
+        let (places, addresses) = (description.places, description.addresses);
+        Ok((Force { shared, generation, active, places, addresses }, journal))
+    }
+
+    fn load(&self, image: &Image, number: u32, targets: &[Target]) -> Result<(), DataplaneError> {
+        let wanted = shared::buckets_for(image.connections);
+        let buckets = shared::existing_buckets(&self.pins).unwrap_or(wanted);
+        let mut config = image.config;
+        config.generation = number;
+        config.hash_key = shared::hash_key(&self.pins)?;
+        config.bucket_mask = buckets - 1;
+        config.test_context = 0;
+        let indices: BTreeMap<&str, u32> =
+            targets.iter().map(|target| (target.name.as_str(), target.ifindex)).collect();
+        let place = |named: &NamedPlace| {
+            let ifindex = *indices.get(named.interface.as_str())?;
+            Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })
+        };
+        let (pins, declared, trace) = (&self.pins, &self.declared, self.options.trace);
+        object::load(&Load { pins, declared, image, config, buckets, trace }, place)
+    }
+
+    /// Removes layouts and entry programs that no link runs any more.
+    fn remove_older(&self) -> Result<(), DataplaneError> {
+        for layout in self.pins.other_layouts()? {
+            pins::remove_tree(&layout)?;
+        }
+        let current = self.pins.entry(object::hash());
+        for entry in self.pins.entries()?.into_iter().filter(|entry| *entry != current) {
+            pins::unpin(&entry)?;
+        }
+        Ok(())
+    }
+}
+
+fn settle_offloads(targets: &[Target]) -> Result<Vec<(String, &'static str)>, DataplaneError> {
+    let mut offloads = Vec::new();
+    for target in targets {
+        let off = offload::settle(&target.name, target.trunk)?;
+        offloads.extend(off.into_iter().map(|feature| (target.name.clone(), feature)));
+    }
+    Ok(offloads)
+}
+
+fn warnings(shared: &Shared, image: &Image, targets: &[Target], mode: XdpMode) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let wanted = shared::buckets_for(image.connections);
+    if shared.buckets != wanted {
+        let ways = u32::try_from(WAYS).expect("a small constant");
+        let (has, wants) = (shared.buckets.saturating_mul(ways), wanted.saturating_mul(ways));
+        warnings.push(format!(
+            "the connection table holds {has} connections and the policy asks for {wants}: its size is fixed until \
+             `clinigate detach`"
+        ));
+    }
+    for target in targets {
+        let attached = netlink::attached_xdp(target.ifindex).ok().flatten();
+        if mode == XdpMode::Native && attached.is_some_and(|attached| attached.mode != AttachedMode::Native) {
+            warnings.push(format!(
+                "{} is attached in generic mode, which is slow; native takes a `clinigate detach` first",
+                target.name
+            ));
+        }
+    }
+    warnings
+}

@@ -1,0 +1,78 @@
+//! The only way off.
+
+use std::fs;
+
+use super::error::DataplaneError;
+use super::lock::Lock;
+use super::pins::{self, Hook, Pins};
+use super::state::Description;
+use super::{Dataplane, Options};
+
+/// What was taken off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detached {
+    /// Interfaces that were enforced.
+    pub interfaces: Vec<String>,
+    /// Generations whose tables were removed.
+    pub generations: Vec<u32>,
+}
+
+/// Takes all programs off and removes all maps. Fails where another process owns them: that one
+/// is asked instead ([`Dataplane::detach`]).
+pub fn detach(options: &Options) -> Result<Detached, DataplaneError> {
+    if !options.pin_root.exists() {
+        return Ok(Detached::default());
+    }
+    // Opened whole where that is possible, so that the last counts are kept.
+    match Dataplane::open(options.clone()) {
+        Ok(dataplane) => dataplane.detach(),
+        Err(error @ DataplaneError::Owned { .. }) => Err(error),
+        Err(_) => {
+            let _lock = Lock::take(&options.pin_root, &options.state_dir)?;
+            take_off(&Pins::new(&options.pin_root))
+        }
+    }
+}
+
+impl Dataplane {
+    /// Takes all programs off and removes all maps. The totals of the counters stay on disk.
+    pub fn detach(mut self) -> Result<Detached, DataplaneError> {
+        let taken_off = take_off_links(&self.pins)?;
+        if let Some(force) = self.force.take() {
+            let number = force.generation.number;
+            force.shared.put_none_in_force()?;
+            super::sys::wait_for_running_programs();
+            let counts = force.generation.counts(force.manifest())?;
+            self.ledger.retire(number, counts, &[])?;
+            self.ledger.run(None)?;
+            Description::remove(&self.options.state_dir, number);
+        }
+        let mut detached = take_off(&self.pins)?;
+        detached.interfaces = taken_off;
+        Ok(detached)
+    }
+}
+
+fn take_off(pins: &Pins) -> Result<Detached, DataplaneError> {
+    let interfaces = take_off_links(pins)?;
+    let generations = pins.generations()?;
+    for directory in pins.other_layouts()?.into_iter().chain([pins.layout(), pins.links()]) {
+        pins::remove_tree(&directory)?;
+    }
+    // Whatever else stands there is not ours to remove.
+    if let Err(error) = fs::remove_dir(pins.root()) {
+        tracing::debug!(path = %pins.root().display(), %error, "the pin root stays");
+    }
+    Ok(Detached { interfaces, generations })
+}
+
+fn take_off_links(pins: &Pins) -> Result<Vec<String>, DataplaneError> {
+    let mut interfaces = Vec::new();
+    for (interface, hook, path) in pins.all_links()? {
+        pins::unpin(&path)?;
+        if hook == Hook::Xdp {
+            interfaces.push(interface);
+        }
+    }
+    Ok(interfaces)
+}

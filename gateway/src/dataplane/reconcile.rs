@@ -1,0 +1,76 @@
+//! Interfaces come and go; the policy stays.
+
+use gateway_common::place::{Place, PlaceKey};
+
+use super::attach::{self, Journal, Pinned, Programs, Target};
+use super::error::DataplaneError;
+use super::{Dataplane, local_addresses, object, offload};
+
+/// What a look at the interfaces found and mended.
+#[derive(Debug, Default)]
+pub struct Reconciled {
+    /// Interfaces that were attached anew: they had been made anew, or their link was gone.
+    pub attached: Vec<String>,
+    /// Interfaces of the policy that do not exist.
+    pub missing: Vec<String>,
+    /// Interfaces that could not be attached, and why.
+    pub failed: Vec<(String, DataplaneError)>,
+    /// The gateway's own addresses are not those that the policy in force was compiled with: compile
+    /// and apply it again.
+    pub addresses_changed: bool,
+}
+
+impl Dataplane {
+    /// Looks whether every interface of the policy in force still runs our programs, and attaches
+    /// those that were made anew, with their places first. Goes as far as it can.
+    pub fn reconcile(&mut self) -> Result<Reconciled, DataplaneError> {
+        let mut reconciled = Reconciled::default();
+        let Some(force) = &self.force else { return Ok(reconciled) };
+        if force.active.anonymous {
+            return Ok(reconciled);
+        }
+        reconciled.addresses_changed = local_addresses()? != force.addresses;
+        let (targets, missing) = attach::find(&force.active.manifest);
+        reconciled.missing = missing;
+
+        let Some(programs) = self.programs()? else { return Ok(reconciled) };
+        if attach::is_converged(&self.pins, &targets, &programs)? {
+            return Ok(reconciled);
+        }
+        force.generation.set_places(&self.places(&targets))?;
+        let mut journal = Journal::default();
+        for target in &targets {
+            let settled = offload::settle(&target.name, target.trunk);
+            let attached = settled.and_then(|_| {
+                attach::converge(&self.pins, target, &programs, self.options.xdp_mode, &mut journal)
+            });
+            if let Err(error) = attached {
+                reconciled.failed.push((target.name.clone(), error));
+            }
+        }
+        reconciled.attached = journal.attached;
+        Ok(reconciled)
+    }
+
+    /// The programs that interfaces shall run; `None` where the entry program is another binary's:
+    /// the next apply replaces it.
+    fn programs(&self) -> Result<Option<Programs>, DataplaneError> {
+        let Some(force) = &self.force else { return Ok(None) };
+        let own = self.pins.entry(object::hash());
+        let entries = self.pins.entries()?;
+        let Some(entry) = entries.iter().find(|entry| **entry == own).or(entries.first()) else {
+            return Ok(None);
+        };
+        let egress = self.pins.generation(force.generation.number).join("egress");
+        Ok(Some(Programs { entry: Pinned::open(entry)?, egress: Pinned::open(&egress)? }))
+    }
+
+    fn places(&self, targets: &[Target]) -> Vec<(PlaceKey, Place)> {
+        let stored = self.force.iter().flat_map(|force| &force.places);
+        let placed = stored.filter_map(|place| {
+            let target = targets.iter().find(|target| target.name == place.interface)?;
+            Some(place.on(target.ifindex))
+        });
+        placed.collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! The life of a generation on interfaces.
+
+use std::fs;
+
+use clinigate::dataplane::{AttachedMode, DataplaneError, detach};
+
+use crate::clinic;
+use crate::place::{self, ip, names, record};
+
+#[test]
+fn what_is_applied_outlives_its_controller_and_is_adopted() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        assert!(dataplane.active().is_none());
+        let applied = dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        assert_eq!((applied.generation, applied.warnings.as_slice()), (1, [].as_slice()));
+        assert_eq!(applied.attached, ["m0", "a0"]);
+        let before = dataplane.active().cloned().unwrap();
+        drop(dataplane);
+
+        let mut dataplane = place.open().unwrap();
+        assert_eq!(dataplane.active(), Some(&before), "names and record are read back");
+        for interface in dataplane.interfaces() {
+            assert_eq!(interface.mode, Some(AttachedMode::Native), "{interface:?}");
+            assert_eq!(interface.driver.as_deref(), Some("veth"));
+            assert!(interface.since.is_some());
+        }
+        let reconciled = dataplane.reconcile().unwrap();
+        assert!(reconciled.attached.is_empty() && reconciled.failed.is_empty());
+
+        let applied = dataplane.apply(&clinic::image(&[104, 2762]), record("second")).unwrap();
+        assert_eq!((applied.generation, applied.attached.len()), (2, 0));
+        assert_eq!(dataplane.active().unwrap().record.source, "second");
+        assert_eq!(names(&place.path("state/generations")), ["2.json"]);
+    });
+}
+
+#[test]
+fn a_second_owner_is_refused_with_the_first_ones_number() {
+    place::run(|place| {
+        let first = place.open().unwrap();
+        let error = place.open().err().unwrap();
+        assert!(
+            matches!(&error, DataplaneError::Owned { pid: Some(pid), .. } if *pid == std::process::id()),
+            "{error}"
+        );
+        assert!(matches!(detach(&place.options()), Err(DataplaneError::Owned { .. })));
+        drop(first);
+        place.open().unwrap();
+    });
+}
+
+#[test]
+fn detach_takes_everything_off() {
+    place::run(|place| {
+        place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
+        let detached = detach(&place.options()).unwrap();
+        assert_eq!(
+            (detached.interfaces.as_slice(), detached.generations.as_slice()),
+            (["a0".to_owned(), "m0".to_owned()].as_slice(), [1].as_slice())
+        );
+        assert!(!place.options().pin_root.exists());
+        assert_eq!(detach(&place.options()).unwrap().interfaces.len(), 0);
+        let mut dataplane = place.open().unwrap();
+        assert!(dataplane.active().is_none());
+        assert_eq!(dataplane.apply(&clinic::image(&[104]), record("again")).unwrap().generation, 2);
+    });
+}
+
+#[test]
+fn a_missing_interface_is_named_and_nothing_changes() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        ip("link del a0");
+        let error = dataplane.apply(&clinic::image(&[104, 105]), record("second")).unwrap_err();
+        assert_eq!(error.to_string(), "no such interface: a0");
+        assert_eq!(dataplane.active().unwrap().generation, 1);
+    });
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_attached_anew() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        ip("link del a0");
+        assert_eq!(dataplane.reconcile().unwrap().missing, ["a0"]);
+        place.add_interface("a0");
+        let reconciled = dataplane.reconcile().unwrap();
+        assert_eq!(reconciled.attached, ["a0"]);
+        assert!(reconciled.missing.is_empty() && reconciled.failed.is_empty());
+        ip("link set m0 down");
+        ip("link set m0 name m9");
+        ip("link set m9 name m0");
+        assert!(dataplane.reconcile().unwrap().attached.is_empty());
+        ip("addr add 10.0.1.1/24 dev m0");
+        assert!(dataplane.reconcile().unwrap().addresses_changed);
+    });
+}
+
+#[test]
+fn a_half_made_generation_is_removed() {
+    place::run(|place| {
+        place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
+        let layout = place.options().pin_root.join("v1");
+        let whole = names(&layout.join("gen-1")).len();
+        assert!(whole > 10);
+        fs::create_dir(layout.join("gen-2")).unwrap();
+        let mut dataplane = place.open().unwrap();
+        assert!(!layout.join("gen-2").exists());
+        assert_eq!(dataplane.active().unwrap().generation, 1);
+        assert_eq!(names(&layout.join("gen-1")).len(), whole);
+        dataplane.apply(&clinic::image(&[104]), record("second")).unwrap();
+    });
+}
