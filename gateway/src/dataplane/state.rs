@@ -1,5 +1,6 @@
 //! What the controller keeps on disk about generations, so that the next one can name what it finds.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -26,6 +27,12 @@ pub struct Record {
     pub duration_us: u64,
     /// Version of the binary that applied it.
     pub binary: String,
+    /// Files of the policy, relative to its directory.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Sizes of the tables, by what they hold.
+    #[serde(default)]
+    pub tables: BTreeMap<String, u64>,
 }
 
 /// A pinned generation, described.
