@@ -1,5 +1,41 @@
 //! The running service: where policies come from, what is in force, and who may ask.
 
+mod binary;
+mod commit;
 pub mod control;
 pub mod http;
+mod last_good;
+mod look;
+mod notify;
+mod prepare;
+mod reports;
+mod run;
+mod service;
 pub mod status;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use nix::unistd::Gid;
+
+pub use look::Look;
+pub use prepare::{PrepareError, Text};
+pub use run::{Ended, RunError, run};
+pub use service::ChangeError;
+
+use crate::dataplane;
+
+/// How a service runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Directory of the policy; absolute.
+    pub policy: PathBuf,
+    /// Where things are pinned, and how programs are attached.
+    pub dataplane: dataplane::Options,
+    /// The control socket.
+    pub socket: PathBuf,
+    /// Group whose members may ask for the status.
+    pub readers: Option<Gid>,
+    /// Where `/metrics` and `/healthz` are served.
+    pub metrics: SocketAddr,
+}

@@ -21,8 +21,10 @@ pub struct Status {
     pub traffic: TrafficStatus,
     /// Reports of single packets.
     pub events: EventStatus,
-    /// The last policy that was asked for; absent where the service has not been asked yet.
+    /// The last policy that was asked for; absent where no service is there to be asked.
     pub last_apply: Option<LastApply>,
+    /// What keeps the policy in force from being held everywhere.
+    pub trouble: Vec<String>,
 }
 
 /// The running service.
@@ -158,12 +160,13 @@ impl Status {
             (_, None) => findings.push("no policy is in force".to_owned()),
             (Some(_), Some(_)) => {}
         }
-        for interface in &self.interfaces {
-            match (interface.ifindex, &interface.mode) {
-                (None, _) => findings.push(format!("interface {} does not exist", interface.name)),
-                (Some(_), None) => findings
-                    .push(format!("interface {} is not enforced: nothing is attached", interface.name)),
-                _ => {}
+        findings.extend(self.trouble.iter().cloned());
+        // The service says why, once it has tried.
+        let explained = |name: &str| self.trouble.iter().any(|trouble| trouble.contains(name));
+        for InterfaceStatus { name, ifindex, mode, .. } in &self.interfaces {
+            if mode.is_none() && !explained(name) {
+                let why = if ifindex.is_some() { "nothing is attached" } else { "it does not exist" };
+                findings.push(format!("interface {name} is not enforced: {why}"));
             }
         }
         if let Some(LastApply { error: Some(_), source, .. }) = &self.last_apply {

@@ -73,8 +73,10 @@ pub enum Reply {
     },
     /// To [`Request::Detach`]: nothing is enforced any more, and the service ends.
     Detached {
-        /// What was taken off, one sentence each.
-        removed: Vec<String>,
+        /// Interfaces that were enforced.
+        interfaces: Vec<String>,
+        /// Generations whose tables were removed.
+        generations: Vec<u32>,
     },
     /// The request was not carried out; what was in force before still is.
     Error {

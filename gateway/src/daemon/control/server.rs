@@ -26,6 +26,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub trait Handler: Send + Sync + 'static {
     /// Carries out `request`, whose peer has been found to have the right to ask it.
     fn handle(&self, request: Request) -> impl Future<Output = Reply> + Send;
+
+    /// `reply` has been sent, or its peer has gone.
+    fn answered(&self, reply: &Reply) {
+        let _ = reply;
+    }
 }
 
 /// The socket. Its file goes when the listener does.
@@ -163,7 +168,9 @@ async fn serve_peer(stream: UnixStream, readers: Option<Gid>, handler: &impl Han
             let who = peer.uid();
             error(ErrorKind::Forbidden, format!("user {who} may not ask for `{}`", request.name()))
         };
-        send(&mut write, &reply).await?;
+        let sent = send(&mut write, &reply).await;
+        handler.answered(&reply);
+        sent?;
     }
 }
 

@@ -1,0 +1,170 @@
+//! From a directory of text to an image for this very gateway.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use gateway_common::place::SEGMENT_GATEWAY;
+
+use crate::compile::image::Image;
+use crate::compile::{CompileError, compile};
+use crate::policy::model::{Policy, Ranges};
+use crate::policy::ranges::normalise;
+use crate::policy::render::Report;
+use crate::policy::{self, LoadError, Loaded, SourceFile};
+
+use super::commit;
+
+/// A policy's text, and what it is on this gateway.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The text, and where it came from.
+    pub text: Text,
+    /// The gateway's own addresses that were counted in. Sorted.
+    pub addresses: Vec<IpAddr>,
+    /// The tables.
+    pub image: Image,
+}
+
+/// A policy's text that has been found without mistakes.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// Directory that it was read from; absolute.
+    pub source: PathBuf,
+    /// Commit, where the directory is a work tree of git.
+    pub commit: Option<String>,
+    /// Files.
+    pub files: Vec<SourceFile>,
+    /// What it means.
+    pub policy: Policy,
+    /// Warnings of the check.
+    pub warnings: usize,
+}
+
+/// Why a policy cannot be put into force.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// Its directory cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] LoadError),
+    /// It has mistakes.
+    #[error("{report}{} in the policy {}", count(*.errors, "mistake"), directory.display())]
+    Mistakes {
+        /// Directory.
+        directory: PathBuf,
+        /// Each mistake with its line.
+        report: String,
+        /// How many there are.
+        errors: usize,
+    },
+    /// It does not fit.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+}
+
+/// Mistakes that a report shows; `clinigate check` shows all.
+const MISTAKES_SHOWN: usize = 50;
+
+impl Text {
+    /// Reads and checks the policy in `directory`.
+    pub fn read(directory: &Path) -> Result<Self, PrepareError> {
+        let source = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        // Asked before the files are read: a change in between then shows as one more commit, not
+        // as the text of one commit under the name of the next.
+        let commit = commit::of(&source);
+        let loaded = policy::load(&source)?;
+        let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        match loaded {
+            Loaded { policy: Some(policy), diagnostics, sources } if errors == 0 => {
+                Ok(Self { source, commit, files: sources, policy, warnings: diagnostics.len() })
+            }
+            loaded => {
+                let report = Report::new(&loaded.sources, false);
+                let mistakes = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+                let shown =
+                    mistakes.take(MISTAKES_SHOWN).map(|diagnostic| report.render(diagnostic) + "\n\n");
+                Err(PrepareError::Mistakes { directory: source, report: shown.collect(), errors })
+            }
+        }
+    }
+
+    /// Compiles it for a gateway that has `addresses`.
+    pub fn prepare(self, addresses: Vec<IpAddr>) -> Result<Prepared, PrepareError> {
+        let mut policy = self.policy.clone();
+        add(&mut policy.segments[usize::from(SEGMENT_GATEWAY)].ranges, &addresses);
+        let image = compile(&policy)?;
+        Ok(Prepared { text: self, addresses, image })
+    }
+}
+
+impl Prepared {
+    /// Sizes of the tables, by what they hold.
+    pub fn tables(&self) -> BTreeMap<String, u64> {
+        let image = &self.image;
+        let config = &image.config;
+        let rows = image.verdicts.len().checked_div(config.services as usize).unwrap_or_default();
+        let classes = image.pairs.len().checked_div(config.destinations as usize).unwrap_or_default();
+        let sizes: [(&str, usize); 6] = [
+            ("atoms", image.atoms.len()),
+            ("places", image.places.len()),
+            ("source classes", classes),
+            ("destination classes", config.destinations as usize),
+            ("service classes", config.services as usize),
+            ("verdict rows", rows),
+        ];
+        sizes.map(|(name, size)| (name.to_owned(), size as u64)).into()
+    }
+}
+
+fn add(ranges: &mut Ranges, addresses: &[IpAddr]) {
+    for address in addresses {
+        match address {
+            IpAddr::V4(v4) => ranges.v4.push((v4.to_bits(), v4.to_bits())),
+            IpAddr::V6(v6) => ranges.v6.push((v6.to_bits(), v6.to_bits())),
+        }
+    }
+    ranges.v4 = normalise(std::mem::take(&mut ranges.v4));
+    ranges.v6 = normalise(std::mem::take(&mut ranges.v6));
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use std::fs;
+
+    use super::*;
+
+    const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/minimal");
+
+    #[test]
+    fn the_gateways_own_addresses_are_its_segment() {
+        let text = Text::read(Path::new(MINIMAL)).unwrap();
+        let addresses: Vec<IpAddr> = vec!["10.10.70.1".parse().unwrap(), "fd00:70::1".parse().unwrap()];
+        let prepared = text.prepare(addresses).unwrap();
+        let with = prepared.image.atoms.len();
+        let without = Text::read(Path::new(MINIMAL)).unwrap().prepare(Vec::new()).unwrap();
+        assert_ne!(prepared.image.v4, without.image.v4);
+        assert_eq!(prepared.tables()["atoms"], with as u64);
+        assert!(prepared.tables()["verdict rows"] > 0);
+    }
+
+    #[test]
+    fn mistakes_are_shown_at_their_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(
+            directory.path().join("a.yaml"),
+            "flows:\n  - { name: x, from: [nowhere], to: [wan], services: [ssh] }\n",
+        )
+        .unwrap();
+        let error = Text::read(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("a.yaml:2:"), "{error}");
+        assert!(error.contains("mistake"), "{error}");
+        let missing = Text::read(Path::new("/nonexistent")).unwrap_err();
+        assert!(matches!(missing, PrepareError::Unreadable(_)), "{missing}");
+    }
+}

@@ -1,0 +1,80 @@
+//! Reports of single packets, from the kernel to the log of blocked flows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::compile::image::Manifest;
+use crate::dataplane::EventStream;
+use crate::telemetry::events::{Aggregator, Moment};
+use crate::telemetry::logging::BLOCKED;
+use crate::telemetry::metrics::Metrics;
+
+/// How often blocked flows are written.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// What the numbers in reports stand for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    /// Generation in force, and its names.
+    pub(super) generation: Option<(u32, Arc<Manifest>)>,
+    /// Interfaces by index.
+    pub(super) interfaces: HashMap<u32, String>,
+}
+
+/// Reads reports until `stop` rings or is dropped, then writes what is left.
+pub(super) async fn gather(
+    mut events: EventStream,
+    mut names: watch::Receiver<Names>,
+    metrics: Arc<Metrics>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let mut aggregator = Aggregator::default();
+    learn(&mut aggregator, &names.borrow_and_update());
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            event = events.next() => match event {
+                Ok(event) => {
+                    metrics.events_read(1);
+                    aggregator.add(&event);
+                }
+                Err(error) => {
+                    error!(%error, "cannot read reports of packets; the log of blocked flows pauses");
+                    tokio::time::sleep(INTERVAL).await;
+                }
+            },
+            _ = ticks.tick() => write(&mut aggregator, &metrics),
+            Ok(()) = names.changed() => learn(&mut aggregator, &names.borrow_and_update()),
+            _ = &mut stop => break,
+        }
+    }
+    write(&mut aggregator, &metrics);
+}
+
+fn learn(aggregator: &mut Aggregator, names: &Names) {
+    if let Some((generation, manifest)) = &names.generation {
+        aggregator.learn_generation(*generation, Arc::clone(manifest));
+    }
+    aggregator.learn_interfaces(names.interfaces.clone());
+}
+
+/// Ends an interval: one line of JSON a flow.
+fn write(aggregator: &mut Aggregator, metrics: &Metrics) {
+    let interval = aggregator.finish(Moment::now());
+    for flow in &interval.flows {
+        match serde_json::to_string(flow) {
+            Ok(line) => info!(target: BLOCKED, "{line}"),
+            Err(error) => warn!(%error, "cannot write a blocked flow"),
+        }
+    }
+    if interval.unlisted > 0 {
+        metrics.events_unlisted(interval.unlisted);
+        warn!(reports = interval.unlisted, "more flows were blocked than the log lists");
+    }
+}
