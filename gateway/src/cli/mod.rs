@@ -1,9 +1,14 @@
 //! The command line: one file a subcommand. Data goes to standard output, words to standard
 //! error; exit codes are those of [`Outcome`], and 2 for wrong use or a wrong environment.
 
+mod apply;
 mod check;
 mod completions;
+mod detach;
+mod instance;
+mod run;
 mod schema;
+mod status;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -40,6 +45,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
+    Apply(apply::Apply),
+    Status(status::Status),
+    Detach(detach::Detach),
     Check(check::Check),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -48,6 +57,10 @@ enum Command {
 impl Cli {
     fn run(self) -> anyhow::Result<Outcome> {
         match self.command {
+            Command::Run(command) => command.run(),
+            Command::Apply(command) => command.run(self.format),
+            Command::Status(command) => command.run(self.format),
+            Command::Detach(command) => command.run(self.format),
             Command::Check(command) => command.run(self.format),
             Command::Schema(_) => schema::Schema::run(),
             Command::Completions(command) => command.run(),

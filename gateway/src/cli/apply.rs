@@ -1,0 +1,94 @@
+//! `clinigate apply`: a policy into force, by the running service.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::instance::Instance;
+use super::{Format, Outcome, print, print_json};
+use crate::daemon::control::{Change, Client, ErrorKind, Reply, Request};
+use crate::policy;
+use crate::policy::render::Report;
+
+/// Compiling and loading take a second for a large policy; a machine may be busy.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Put a policy into force, by the running service.
+///
+/// The policy is checked first. All interfaces change over at once, without an instant in which
+/// no policy is in force. Exits with 1 if the policy has mistakes; the one before then stays in
+/// force.
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    /// Directory of the policy's YAML files; the service reads it. Without it, the service reads
+    /// the directory of the policy in force again.
+    directory: Option<PathBuf>,
+    #[command(flatten)]
+    instance: Instance,
+}
+
+impl Apply {
+    pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
+        let request = match &self.directory {
+            Some(directory) => {
+                if !is_sound(directory)? {
+                    return Ok(Outcome::Findings);
+                }
+                Request::Apply {
+                    dir: std::path::absolute(directory).context("the current directory is gone")?,
+                }
+            }
+            None => Request::Reload {},
+        };
+        match Client::connect(&self.instance.socket)?.ask(&request, PATIENCE)? {
+            Reply::Applied { change } => {
+                match format {
+                    Format::Json => print_json(&change)?,
+                    Format::Text => print(text(&change))?,
+                }
+                Ok(Outcome::Fine)
+            }
+            Reply::Error { kind: ErrorKind::Policy, message } => {
+                writeln!(io::stderr(), "{message}\nthe policy before stays in force")?;
+                Ok(Outcome::Findings)
+            }
+            Reply::Error { message, .. } => bail!("{message}"),
+            other => bail!("the service gave an answer to another question: {other:?}"),
+        }
+    }
+}
+
+/// Checks a policy here, so that its mistakes are shown in colour and at once.
+fn is_sound(directory: &Path) -> anyhow::Result<bool> {
+    let loaded = policy::load(directory)?;
+    let report = Report::new(&loaded.sources, io::stderr().is_terminal());
+    let mut words = String::new();
+    for diagnostic in &loaded.diagnostics {
+        words += &report.render(diagnostic);
+        words += "\n\n";
+    }
+    if loaded.policy.is_none() {
+        words += "the policy has mistakes and was not applied\n";
+    }
+    io::stderr().write_all(words.as_bytes())?;
+    Ok(loaded.policy.is_some())
+}
+
+fn text(change: &Change) -> String {
+    let hash = change.policy_hash.get(..12).unwrap_or(&change.policy_hash);
+    if change.unchanged {
+        return format!("generation {} is in force already (hash {hash})\n", change.generation);
+    }
+    let mut text =
+        format!("generation {} is in force, after {} ms (hash {hash})\n", change.generation, change.took_ms);
+    for (what, interfaces) in [("attached", &change.attached), ("detached", &change.detached)] {
+        if !interfaces.is_empty() {
+            writeln!(text, "{what}: {}", interfaces.join(", ")).expect("writing to a String does not fail");
+        }
+    }
+    text
+}

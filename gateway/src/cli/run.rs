@@ -1,0 +1,79 @@
+//! `clinigate run`: the service.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use nix::unistd::{Gid, Group};
+
+use super::Outcome;
+use super::instance::Instance;
+use crate::daemon::{self, Settings};
+use crate::dataplane::{Options, XdpMode};
+use crate::telemetry::logging::{self, LogFormat};
+
+/// Run the service: put a policy into force and keep it there.
+///
+/// The policy stays in force when the service stops, is killed or is upgraded; only `clinigate
+/// detach` takes it off. SIGHUP reads the policy again. A policy that cannot be put into force
+/// leaves the one before in force.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Directory of the policy's YAML files.
+    #[arg(long, value_name = "DIR")]
+    policy: PathBuf,
+    /// How programs are attached. `generic` works with any driver, slowly.
+    #[arg(long, value_enum, default_value_t = Mode::Native)]
+    xdp_mode: Mode,
+    /// Where /metrics and /healthz are served.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9469")]
+    metrics: SocketAddr,
+    /// Group whose members may ask for the status.
+    #[arg(long, value_name = "GROUP")]
+    socket_group: Option<String>,
+    /// How the log is written.
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    log_format: LogFormat,
+    /// Trace single packets into the log. For debugging: it is slow.
+    #[arg(long)]
+    trace: bool,
+    #[command(flatten)]
+    instance: Instance,
+}
+
+/// See [`XdpMode`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// By the driver.
+    Native,
+    /// By the stack.
+    Generic,
+}
+
+impl Run {
+    pub(super) fn run(self) -> anyhow::Result<Outcome> {
+        let readers = self.socket_group.as_deref().map(group).transpose()?;
+        let policy = std::path::absolute(&self.policy).context("the current directory is gone")?;
+        logging::init(self.log_format)?;
+        let xdp_mode = match self.xdp_mode {
+            Mode::Native => XdpMode::Native,
+            Mode::Generic => XdpMode::Generic,
+        };
+        daemon::run(Settings {
+            policy,
+            dataplane: Options { xdp_mode, trace: self.trace, ..self.instance.options() },
+            socket: self.instance.socket,
+            readers,
+            metrics: self.metrics,
+        })?;
+        Ok(Outcome::Fine)
+    }
+}
+
+fn group(name: &str) -> anyhow::Result<Gid> {
+    match Group::from_name(name).with_context(|| format!("cannot look up the group {name}"))? {
+        Some(group) => Ok(group.gid),
+        None => bail!("there is no group {name}"),
+    }
+}
