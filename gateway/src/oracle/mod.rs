@@ -1,7 +1,8 @@
 //! The slow, obvious reading of a policy: what the tables and the datapath are tested against.
+//! [`Oracle`] decides the first packet of a connection, [`Gateway`] keeps connections and time.
 //!
 //! Nothing here is shared with `compile` but the resolved model: every question goes to the rules,
-//! one after the other, with [`AddressSet::contains`] and [`Policy::segment_of`].
+//! one after the other, with [`crate::policy::model::AddressSet::contains`] and [`Policy::segment_of`].
 //!
 //! The order of a decision on the first packet of a connection:
 //! 1. Interface and VLAN tags give the segment *P* it comes from; an unknown place always drops.
@@ -14,11 +15,15 @@
 use gateway_common::reason::{Mode, Reason, Verdict};
 
 use crate::packet::{Arrival, Decision, PacketView, Transport};
-use crate::policy::model::{AddressSet, InterfaceKind, Policy, RuleId, RuleKind, SegmentId, ServiceMatch};
+use crate::policy::model::{InterfaceKind, Policy, RuleId, RuleKind, SegmentId, ServiceMatch};
 
+pub mod connection;
+pub mod packet;
+mod session;
 mod source;
 
-pub use source::Sender;
+pub use session::Gateway;
+pub use source::Party;
 
 /// Decides packets straight from the resolved model.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +46,10 @@ impl<'p> Oracle<'p> {
         let destination = self.policy.segment_of(packet.destination);
         let (reason, rule) = match self.admit(here, packet) {
             Err(reason) => (reason, None),
-            Ok(sender) => self.rule(sender, packet),
+            Ok(sender) => match self.confine(sender, destination) {
+                Err(reason) => (reason, None),
+                Ok(()) => self.rule(sender, self.party(packet.destination), packet.transport),
+            },
         };
         Decision {
             reason,
@@ -75,15 +83,15 @@ impl<'p> Oracle<'p> {
         Err(if named { Reason::UnknownVlan } else { Reason::UnknownInterface })
     }
 
-    /// The rule that decides on a packet of an admitted sender.
-    pub fn rule(&self, sender: Sender, packet: &PacketView) -> (Reason, Option<RuleId>) {
+    /// The rule that decides on a packet that `from` sends to `to` to open a connection.
+    pub fn rule(&self, from: Party, to: Party, transport: Transport) -> (Reason, Option<RuleId>) {
         let first = |deny: bool| {
             let named = (0..).zip(&self.policy.rules).find(|(_, rule)| {
                 rule.is_active()
                     && (rule.kind == RuleKind::Deny) == deny
-                    && sender.is_in(&rule.from)
-                    && self.is_to(&rule.to, packet)
-                    && rule.services.iter().any(|&service| self.is_of_service(service, packet.transport))
+                    && from.is_in(&rule.from)
+                    && to.is_in(&rule.to)
+                    && rule.services.iter().any(|&service| self.is_of_service(service, transport))
             });
             named.map(|(index, _)| RuleId(index))
         };
@@ -94,10 +102,6 @@ impl<'p> Oracle<'p> {
             Some(rule) => (Reason::Flow, Some(rule)),
             None => (Reason::NoFlow, None),
         }
-    }
-
-    fn is_to(self, set: &AddressSet, packet: &PacketView) -> bool {
-        set.contains(packet.destination, self.policy.segment_of(packet.destination))
     }
 
     fn is_of_service(self, service: usize, transport: Transport) -> bool {
@@ -140,3 +144,6 @@ fn is_match(matches: ServiceMatch, transport: Transport) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

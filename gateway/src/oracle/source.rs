@@ -1,4 +1,4 @@
-//! The source guard: who may send from where.
+//! Who the ends of a packet are, and the source guard: who may send from where.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,9 +9,9 @@ use crate::policy::model::{AddressSet, SegmentId};
 
 use super::Oracle;
 
-/// A sender that the source guard admits.
+/// An end of a packet, as rules see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sender {
+pub enum Party {
     /// A host with an address of its segment.
     Host(IpAddr, SegmentId),
     /// A host of this segment that has no address of it, or does not use it: its source is
@@ -19,8 +19,8 @@ pub enum Sender {
     Nameless(SegmentId),
 }
 
-impl Sender {
-    /// Whether a rule's set names the sender.
+impl Party {
+    /// Whether a rule's set names it.
     pub fn is_in(self, set: &AddressSet) -> bool {
         match self {
             Self::Host(address, segment) => set.contains(address, segment),
@@ -34,10 +34,8 @@ impl Oracle<'_> {
     ///
     /// Addresses that are nobody's are martians, and so is an IPv4-mapped one as a destination
     /// (RFC 4291, 2.5.5.2: never on the wire). Link-local and unspecified sources are good in every
-    /// segment, but only towards what ends at the gateway (RFC 4291, 2.5.2 and 2.5.6: never
-    /// forwarded; RFC 3927, 2.7), and 0.0.0.0 only as a DHCP client. All else must be an address of
-    /// `here`.
-    pub fn admit(&self, here: SegmentId, packet: &PacketView) -> Result<Sender, Reason> {
+    /// segment, but 0.0.0.0 only as a DHCP client. All else must be an address of `here`.
+    pub fn admit(&self, here: SegmentId, packet: &PacketView) -> Result<Party, Reason> {
         if is_never_source(packet.source) || is_mapped(packet.destination) {
             return Err(Reason::Martian);
         }
@@ -46,11 +44,26 @@ impl Oracle<'_> {
             return Err(Reason::Martian);
         }
         if packet.source.is_unspecified() || is_link_local(packet.source) {
-            let ends_here = self.policy.segment_of(packet.destination) == SegmentId::GATEWAY;
-            return if ends_here { Ok(Sender::Nameless(here)) } else { Err(Reason::Martian) };
+            return Ok(Party::Nameless(here));
         }
-        let segment = self.policy.segment_of(packet.source);
-        if segment == here { Ok(Sender::Host(packet.source, segment)) } else { Err(Reason::Spoofed) }
+        match self.party(packet.source) {
+            Party::Host(_, segment) if segment != here => Err(Reason::Spoofed),
+            host => Ok(host),
+        }
+    }
+
+    /// Whether a packet of an admitted sender may be forwarded: one without an address only as far
+    /// as the gateway (RFC 4291, 2.5.2 and 2.5.6; RFC 3927, 2.7).
+    pub fn confine(&self, sender: Party, destination: SegmentId) -> Result<(), Reason> {
+        match sender {
+            Party::Nameless(_) if destination != SegmentId::GATEWAY => Err(Reason::Martian),
+            _ => Ok(()),
+        }
+    }
+
+    /// The host with this address.
+    pub fn party(&self, address: IpAddr) -> Party {
+        Party::Host(address, self.policy.segment_of(address))
     }
 }
 
@@ -70,7 +83,7 @@ fn is_mapped(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.segments()[..6] == [0, 0, 0, 0, 0, 0xffff])
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+pub(super) fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.octets()[..2] == [169, 254],
         IpAddr::V6(v6) => v6.segments()[0] & 0xffc0 == 0xfe80,

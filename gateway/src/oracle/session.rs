@@ -1,0 +1,323 @@
+//! The gateway with its memory: connections, fragments, generations.
+//!
+//! The order of a decision, for a packet that could be parsed:
+//! 1. Its place: [`Oracle::place`].
+//! 2. A later fragment takes its first's ports; where that is not known it is dropped
+//!    (`unknown-fragment`, unless the source guard has the better reason).
+//! 3. The source guard: [`Oracle::admit`].
+//! 4. Its connection. One that another generation judged is judged again by its initiator's first
+//!    packet: it stays, or it ends here (`revoked`). The gateway's own always stay.
+//! 5. Neighbour discovery and group membership, which never leave the link.
+//! 6. [`Oracle::confine`].
+//! 7. ICMP errors: allowed where the packet they quote is of a live connection and was sent by
+//!    the error's destination.
+//! 8. TCP other than a plain SYN: `not-in-connection`, unless the policy takes connections up in
+//!    their middle, from either side; never by a reset.
+//! 9. The rules.
+//!
+//! Only allowed packets leave state behind. Groups (multicast, broadcast) and ICMP other than
+//! echo requests get none: each of their packets is judged by itself. A first fragment is
+//! remembered whenever it is allowed by a rule or belongs to a connection.
+//!
+//! Not modelled: the limited room of the connection table, and the budget for neighbour discovery.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use gateway_common::fragment::LIFETIME;
+use gateway_common::reason::Reason;
+
+use crate::packet::{Arrival, Decision, PacketView, Transport};
+use crate::policy::model::{Policy, RuleId, SegmentId};
+
+use super::Oracle;
+use super::connection::{Connection, SECOND, first_state, lifetime};
+use super::packet::{Flow, Fragment, Packet, Payload, echo_type, flag};
+use super::source::{Party, is_link_local};
+
+/// A gateway in user space. Time is in nanoseconds and never goes back.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    policy: Policy,
+    generation: u32,
+    /// By both ends in order.
+    connections: HashMap<Flow, Connection>,
+    /// First fragments by source, destination, identification and protocol; with their end.
+    fragments: HashMap<(IpAddr, IpAddr, u32, u8), (u64, Payload)>,
+}
+
+/// Why, and the rule that decided.
+type Finding = (Reason, Option<RuleId>);
+
+impl Gateway {
+    /// A gateway that enforces this policy and has seen nothing yet.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, generation: 1, connections: HashMap::new(), fragments: HashMap::new() }
+    }
+
+    /// Puts another policy in force.
+    pub fn apply(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.generation += 1;
+    }
+
+    /// The connections that live at `now`.
+    pub fn connections(&self, now: u64) -> impl Iterator<Item = &Connection> {
+        self.connections.values().filter(move |connection| connection.expires > now)
+    }
+
+    /// Decides a packet that arrives.
+    pub fn arrives(&mut self, now: u64, arrival: Arrival<'_>, packet: &Packet) -> Decision {
+        let oracle = Oracle::new(&self.policy);
+        let here = match oracle.place(arrival) {
+            Ok(here) => here,
+            Err(reason) => return Decision::unknown_place(reason),
+        };
+        let destination_segment = self.policy.segment_of(packet.destination);
+        let (reason, rule) = match self.judge(now, here, packet) {
+            Ok(finding) => finding,
+            Err(reason) => (reason, None),
+        };
+        let verdict = Oracle::new(&self.policy).verdict(reason, here, destination_segment);
+        Decision { reason, rule, source_segment: here, destination_segment, verdict }
+    }
+
+    /// Notes a packet that the gateway itself sends: its connections get their replies.
+    pub fn sends(&mut self, now: u64, packet: &Packet) {
+        if packet.is_later() || is_group(packet.destination) {
+            return;
+        }
+        let Some(flow) = packet.flow() else { return };
+        if let Some(connection) = self.connections.get_mut(&unordered(flow))
+            && connection.expires > now
+            && !connection.is_reopened_by(packet)
+        {
+            connection.advance(packet, now, &self.policy.settings);
+            return;
+        }
+        let opens = match packet.payload {
+            Payload::Tcp { flags, .. } => flags & flag::RST == 0,
+            Payload::Echo { request, .. } => request,
+            // Group membership is no connection.
+            Payload::Other(protocol) => protocol != 2,
+            _ => true,
+        };
+        if opens {
+            let initiator = Oracle::new(&self.policy).party(packet.source);
+            let connection = self.opened(now, flow, initiator, packet, None);
+            self.connections
+                .insert(unordered(flow), Connection { generation: 0, of_gateway: true, ..connection });
+        }
+    }
+
+    fn judge(&mut self, now: u64, here: SegmentId, packet: &Packet) -> Result<Finding, Reason> {
+        let resolved = match packet.fragment {
+            Fragment::Later(identification) => self.resolve(now, packet, identification),
+            Fragment::Whole | Fragment::First(_) => Some(packet.clone()),
+        };
+        let Some(packet) = &resolved else {
+            // Its ports are not known; nobody without an address sends fragments.
+            let transport = Transport::Other(packet.protocol());
+            Oracle::new(&self.policy).admit(here, &PacketView { transport, ..packet.view() })?;
+            return Err(Reason::UnknownFragment);
+        };
+        let sender = Oracle::new(&self.policy).admit(here, &packet.view())?;
+        if let Some(flow) = packet.flow()
+            && let Some(connection) = self.connection(now, flow)
+            && connection.has(packet)
+            && !connection.is_reopened_by(packet)
+        {
+            let from_initiator = connection.is_from_initiator(packet);
+            let finding = self.revalidate(flow, from_initiator.then_some(sender));
+            if finding.0 == Reason::Established {
+                let settings = &self.policy.settings;
+                let connection = self.connections.get_mut(&unordered(flow)).expect("it was kept");
+                connection.advance(packet, now, settings);
+                self.remember(now, packet);
+            }
+            return Ok(finding);
+        }
+        let oracle = Oracle::new(&self.policy);
+        let destination = self.policy.segment_of(packet.destination);
+        if let Some(finding) = self.link_control(here, packet) {
+            return finding;
+        }
+        oracle.confine(sender, destination)?;
+        match packet.payload {
+            Payload::Error { quotes, .. } if !packet.is_later() => self.related(now, packet, quotes),
+            _ => self.first(now, sender, packet),
+        }
+    }
+
+    /// The live connection of these ends.
+    fn connection(&self, now: u64, flow: Flow) -> Option<&Connection> {
+        self.connections.get(&unordered(flow)).filter(|connection| connection.expires > now)
+    }
+
+    /// Has the generation in force judge a connection, unless it has. `sender` is the initiator,
+    /// where the packet at hand is from it.
+    fn revalidate(&mut self, flow: Flow, sender: Option<Party>) -> Finding {
+        let key = unordered(flow);
+        let connection = self.connections.get_mut(&key).expect("the caller has found it");
+        if connection.generation != self.generation && !connection.of_gateway {
+            let oracle = Oracle::new(&self.policy);
+            let initiator = sender.unwrap_or(match connection.initiator {
+                Party::Host(address, _) => oracle.party(address),
+                nameless @ Party::Nameless(_) => nameless,
+            });
+            let responder = oracle.party(connection.flow.destination.0);
+            let (reason, rule) = oracle.rule(initiator, responder, first_transport(&connection.flow));
+            if reason != Reason::Flow {
+                self.connections.remove(&key);
+                return (Reason::Revoked, rule);
+            }
+            connection.initiator = initiator;
+            connection.rule = rule;
+        }
+        connection.generation = self.generation;
+        (Reason::Established, connection.rule)
+    }
+
+    fn related(&mut self, now: u64, packet: &Packet, quotes: Option<Flow>) -> Result<Finding, Reason> {
+        let quoted = quotes.filter(|quoted| quoted.source.0 == packet.destination);
+        let quoted = quoted.filter(|quoted| self.connection(now, *quoted).is_some());
+        match self.revalidate(quoted.ok_or(Reason::UnrelatedIcmp)?, None) {
+            (Reason::Established, rule) => Ok((Reason::Related, rule)),
+            revoked => Ok(revoked),
+        }
+    }
+
+    /// A packet that belongs to no connection.
+    fn first(&mut self, now: u64, sender: Party, packet: &Packet) -> Result<Finding, Reason> {
+        let is_middle = matches!(packet.payload, Payload::Tcp { .. }) && !packet.is_opening();
+        if is_middle && !self.policy.settings.midstream {
+            return Err(Reason::NotInConnection);
+        }
+        let oracle = Oracle::new(&self.policy);
+        let receiver = oracle.party(packet.destination);
+        let view = packet.view();
+        let (reason, rule) = oracle.rule(sender, receiver, view.transport);
+        if reason == Reason::Flow {
+            return Ok(self.admitted(now, packet, sender, rule, true));
+        }
+        if is_middle && let Transport::Tcp { source, destination } = view.transport {
+            let back = Transport::Tcp { source: destination, destination: source };
+            if let (Reason::Flow, rule) = oracle.rule(receiver, sender, back) {
+                return Ok(self.admitted(now, packet, receiver, rule, false));
+            }
+        }
+        Ok((reason, rule))
+    }
+
+    /// An allowed packet opens its connection, where it has one.
+    fn admitted(
+        &mut self,
+        now: u64,
+        packet: &Packet,
+        initiator: Party,
+        rule: Option<RuleId>,
+        by_initiator: bool,
+    ) -> Finding {
+        let is_echo_reply = matches!(packet.payload, Payload::Echo { request: false, .. });
+        let Some(flow) = packet.flow().filter(|_| !is_group(packet.destination) && !is_echo_reply) else {
+            self.remember(now, packet);
+            return (Reason::Flow, rule);
+        };
+        let is_middle = matches!(packet.payload, Payload::Tcp { .. }) && !packet.is_opening();
+        if is_middle && matches!(packet.payload, Payload::Tcp { flags, .. } if flags & flag::RST != 0) {
+            return (Reason::NotInConnection, rule);
+        }
+        let forward = if by_initiator { flow } else { reversed(flow) };
+        let connection = self.opened(now, forward, initiator, packet, rule);
+        self.connections.insert(unordered(flow), connection);
+        self.remember(now, packet);
+        (if is_middle { Reason::MidStream } else { Reason::Flow }, rule)
+    }
+
+    fn opened(
+        &self,
+        now: u64,
+        flow: Flow,
+        initiator: Party,
+        packet: &Packet,
+        rule: Option<RuleId>,
+    ) -> Connection {
+        let state = first_state(packet);
+        Connection {
+            flow,
+            initiator,
+            state,
+            expires: now + lifetime(state, &self.policy.settings),
+            generation: self.generation,
+            rule,
+            of_gateway: false,
+            fin: [false; 2],
+        }
+    }
+
+    fn remember(&mut self, now: u64, packet: &Packet) {
+        if let Fragment::First(identification) = packet.fragment {
+            let key = (packet.source, packet.destination, identification, packet.protocol());
+            self.fragments.insert(key, (now + u64::from(LIFETIME) * SECOND, packet.payload.clone()));
+        }
+    }
+
+    /// A later fragment with what its first carries.
+    fn resolve(&self, now: u64, packet: &Packet, identification: u32) -> Option<Packet> {
+        let key = (packet.source, packet.destination, identification, packet.protocol());
+        let (expires, payload) = self.fragments.get(&key)?;
+        (*expires > now).then(|| Packet { payload: payload.clone(), ..packet.clone() })
+    }
+
+    /// Neighbour discovery (RFC 4861) and group membership (RFC 3376, RFC 3810).
+    fn link_control(&self, here: SegmentId, packet: &Packet) -> Option<Result<Finding, Reason>> {
+        let fine = Some(Ok((Reason::LinkLocal, None)));
+        let (kind, target) = match packet.payload {
+            Payload::Icmp(130..=132 | 143) if packet.source.is_ipv6() => return fine,
+            Payload::Other(2) if is_group(packet.destination) && packet.hop_limit == 1 => return fine,
+            Payload::Neighbour { kind, target } => (kind, target),
+            _ => return None,
+        };
+        let refused = |reason| Some(Err(reason));
+        if packet.hop_limit != 255 || packet.fragment != Fragment::Whole {
+            return refused(Reason::InvalidNeighbour);
+        }
+        match (kind, target) {
+            (134, _) if !self.policy.segment(here).routers => refused(Reason::RouterAdvertisement),
+            (135 | 136, None) | (137, _) => refused(Reason::InvalidNeighbour),
+            (136, Some(target)) if !self.may_claim(here, target) => refused(Reason::SpoofedNeighbour),
+            _ => fine,
+        }
+    }
+
+    /// Whether a host of segment `here` may say that an address is its own.
+    fn may_claim(&self, here: SegmentId, address: IpAddr) -> bool {
+        let view = PacketView { source: address, destination: address, transport: Transport::Other(0) };
+        is_link_local(address) || matches!(Oracle::new(&self.policy).admit(here, &view), Ok(Party::Host(..)))
+    }
+}
+
+/// The key under which both directions find a connection.
+fn unordered(flow: Flow) -> Flow {
+    if flow.source <= flow.destination { flow } else { reversed(flow) }
+}
+
+fn reversed(flow: Flow) -> Flow {
+    Flow { source: flow.destination, destination: flow.source, ..flow }
+}
+
+/// What the packet that opened a connection was to a rule.
+fn first_transport(flow: &Flow) -> Transport {
+    let (source, destination) = (flow.source.1, flow.destination.1);
+    match flow.protocol {
+        6 => Transport::Tcp { source, destination },
+        17 => Transport::Udp { source, destination },
+        1 => Transport::Icmp(echo_type(true, true)),
+        58 => Transport::Icmpv6(echo_type(false, true)),
+        other => Transport::Other(other),
+    }
+}
+
+fn is_group(address: IpAddr) -> bool {
+    address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
