@@ -1,5 +1,7 @@
 //! What a policy may not exceed.
 
+use std::collections::BTreeMap;
+
 /// Bytes that all tables of a generation may take together. During a change two generations
 /// are in memory.
 pub const TABLE_BYTES: u64 = 256 << 20;
@@ -9,17 +11,20 @@ pub const TABLE_BYTES: u64 = 256 << 20;
 pub enum CompileError {
     /// The tables would take too much memory.
     #[error(
-        "the tables would take at least {bytes} bytes once those for {table} are added, more than the limit of \
-         {limit}; {remedy}"
+        "the tables would take at least {} MiB, more than the limit of {} MiB; {} MiB of it is for {largest}: \
+         {remedy}",
+        .bytes.div_ceil(MIB), .limit / MIB, .largest_bytes.div_ceil(MIB)
     )]
     TableBytes {
-        /// The table that no longer fits.
-        table: &'static str,
-        /// Bytes of the tables so far, this one included.
+        /// Bytes of the tables up to the one that no longer fits, as far as that one was made.
         bytes: u64,
         /// The limit.
         limit: u64,
-        /// What to do.
+        /// The largest of these tables.
+        largest: &'static str,
+        /// Its bytes.
+        largest_bytes: u64,
+        /// What makes it smaller.
         remedy: &'static str,
     },
     /// Too many classes of services.
@@ -78,36 +83,49 @@ pub enum CompileError {
     },
 }
 
-/// What is left of [`TABLE_BYTES`].
+const MIB: u64 = 1 << 20;
+
+/// What the tables take of [`TABLE_BYTES`].
 #[derive(Debug)]
 pub(super) struct Budget {
-    taken: u64,
+    tables: BTreeMap<&'static str, u64>,
 }
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self { taken: 0 }
+        Self { tables: BTreeMap::new() }
     }
 
-    /// Refuses a table that would not fit, before memory is spent on it.
+    /// Refuses so many bytes more for a table where they would not fit, before memory is spent on them.
     pub(super) fn allow(&self, table: &'static str, bytes: u64) -> Result<(), CompileError> {
-        let total = self.taken.saturating_add(bytes);
+        let total = self.taken().saturating_add(bytes);
         if total <= TABLE_BYTES {
             return Ok(());
         }
-        Err(CompileError::TableBytes { table, bytes: total, limit: TABLE_BYTES, remedy: remedy(table) })
+        let mut tables = self.tables.clone();
+        add(&mut tables, table, bytes);
+        let (largest, largest_bytes) =
+            tables.into_iter().max_by_key(|&(_, bytes)| bytes).expect("one was added just now");
+        let remedy = remedy(largest);
+        Err(CompileError::TableBytes { bytes: total, limit: TABLE_BYTES, largest, largest_bytes, remedy })
     }
 
-    /// Counts a table of this many bytes.
+    /// Counts so many bytes more for a table.
     pub(super) fn take(&mut self, table: &'static str, bytes: u64) -> Result<(), CompileError> {
         self.allow(table, bytes)?;
-        self.taken += bytes;
+        add(&mut self.tables, table, bytes);
         Ok(())
     }
 
+    /// Bytes of all tables so far.
     pub(super) fn taken(&self) -> u64 {
-        self.taken
+        self.tables.values().sum()
     }
+}
+
+fn add(tables: &mut BTreeMap<&'static str, u64>, table: &'static str, bytes: u64) {
+    let of_table = tables.entry(table).or_default();
+    *of_table = of_table.saturating_add(bytes);
 }
 
 fn remedy(table: &str) -> &'static str {
