@@ -64,6 +64,8 @@ struct Summary<'a> {
     denies: usize,
     vendor_rules: usize,
     invariants: usize,
+    /// Rules in force that carry protected health information unencrypted.
+    cleartext_phi: Vec<&'a str>,
 }
 
 impl<'a> Answer<'a> {
@@ -81,6 +83,7 @@ impl<'a> Answer<'a> {
 impl<'a> Summary<'a> {
     fn new(policy: &'a Policy, files: usize) -> Self {
         let rules = |kind| policy.rules.iter().filter(|rule| rule.kind == kind).count();
+        let exposed = lints::cleartext_phi(policy);
         Self {
             hash: &policy.hash,
             files,
@@ -92,6 +95,7 @@ impl<'a> Summary<'a> {
             denies: rules(RuleKind::Deny),
             vendor_rules: rules(RuleKind::Vendor),
             invariants: policy.invariants.len(),
+            cleartext_phi: exposed.map(|rule| rule.name.as_str()).collect(),
         }
     }
 }
@@ -117,6 +121,11 @@ fn text(loaded: &Loaded, answer: &Answer<'_>, styled: bool) -> String {
         ];
         text += &counts.map(count).join(", ");
         text += "\n";
+        if !summary.cleartext_phi.is_empty() {
+            let rules = count((summary.cleartext_phi.len(), "rule carries", "rules carry"));
+            writeln!(text, "{rules} protected health information unencrypted")
+                .expect("writing to a String does not fail");
+        }
     }
     let errors = count((answer.errors, "error", "errors"));
     let warnings = count((answer.warnings, "warning", "warnings"));

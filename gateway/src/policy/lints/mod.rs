@@ -18,7 +18,7 @@ use extent::World;
 use rules::{Rules, kind};
 
 use super::diagnostic::Diagnostic;
-use super::model::{Policy, RuleId, RuleKind, SegmentId};
+use super::model::{Policy, Rule, RuleKind, SegmentId};
 
 /// Memberships that are looked at to compare rules: a second or two.
 const BUDGET: u64 = 100_000_000;
@@ -39,15 +39,11 @@ pub fn lint(policy: &Policy) -> Vec<Diagnostic> {
 }
 
 /// Rules in force that carry protected health information unencrypted, for the summary of a check.
-pub fn cleartext_phi(policy: &Policy) -> Vec<RuleId> {
+pub fn cleartext_phi(policy: &Policy) -> impl Iterator<Item = &Rule> {
     let exposed =
         |&index: &usize| policy.services.get(index).is_some_and(|service| service.phi && service.cleartext);
-    (0u32..)
-        .zip(&policy.rules)
-        .filter(|(_, rule)| rule.kind != RuleKind::Deny && rule.is_active())
-        .filter(|(_, rule)| rule.services.iter().any(exposed))
-        .map(|(number, _)| RuleId(number))
-        .collect()
+    let allows = |rule: &&Rule| rule.kind != RuleKind::Deny && rule.is_active();
+    policy.rules.iter().filter(allows).filter(move |rule| rule.services.iter().any(exposed))
 }
 
 /// Rules that can never match, that denies undo, or that others cover: one diagnostic for a rule.
