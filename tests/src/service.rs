@@ -1,6 +1,6 @@
 //! The real `clinigate`, run in the gateway's namespace.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,6 +60,16 @@ impl Setting {
         }
     }
 
+    /// Another service in the same namespace, with pins, state and socket of its own.
+    #[must_use]
+    pub fn foreign(&self, name: &str) -> Self {
+        Self {
+            directory: self.directory.join(name),
+            pin_root: self.pin_root.with_file_name(name),
+            ..self.clone()
+        }
+    }
+
     /// Starts it with a policy and waits until it is ready.
     pub fn start(&self, policy: &Path) -> Result<Service> {
         let mut service = self.start_unready(policy)?;
@@ -69,6 +79,7 @@ impl Setting {
 
     /// Starts it with a policy.
     pub fn start_unready(&self, policy: &Path) -> Result<Service> {
+        fs::create_dir_all(&self.directory)?;
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = self.command(&["run"]);
         command.arg("--policy").arg(policy).arg("--listen").arg(address().to_string());
@@ -111,6 +122,19 @@ impl Setting {
 }
 
 impl Service {
+    /// Waits until it ends by itself; what it said is the error.
+    pub fn wait_refused(&mut self, patience: Duration) -> Result<String> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.process.child().try_wait()? {
+                Some(status) if status.success() => bail!("clinigate ended without an error"),
+                Some(_) => return Ok(self.log_tail()),
+                None if Instant::now() > until => bail!("clinigate runs; its log:\n{}", self.log_tail()),
+                None => thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
     /// Waits until `/healthz` says that it is ready.
     pub fn wait_ready(&mut self, patience: Duration) -> Result<()> {
         let until = Instant::now() + patience;

@@ -1,0 +1,88 @@
+//! Promises 7 (one packet, one generation) and 8 (revocation is immediate), under traffic.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests; the counts are meant to be read")]
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clinigate_tests::hospital::Hospital;
+use clinigate_tests::policy;
+use clinigate_tests::service::{self, Setting};
+use clinigate_tests::traffic::{Datagrams, Transfer};
+
+const CHANGES: usize = 200;
+const PACE: Duration = Duration::from_millis(1);
+/// Flow that every other policy lacks.
+const REVOKED: &str = "monitors-announce";
+
+#[test]
+fn promise_7_and_8_two_hundred_changes_lose_no_kept_packet_and_pass_no_revoked_one() {
+    let hospital = Hospital::build().unwrap();
+    let setting = Setting::new(&hospital, service::binary().unwrap());
+    let policies = ["whole", "without"].map(|name| hospital.run().directory().join(name));
+    for directory in &policies {
+        policy::copy(&policy::hospital(), directory).unwrap();
+    }
+    policy::remove_flow(&policies[1], REVOKED).unwrap();
+    let service = setting.start(&policies[0]).unwrap();
+
+    let host = |name| hospital.host(name);
+    let transfer = Transfer::start(host("pump"), host("pump-server-1"), 3613).unwrap();
+    let kept = Datagrams::start(host("pump"), host("infrastructure"), 53, PACE).unwrap();
+    let revoked = Datagrams::start(host("monitor"), host("monitor-gateway"), 24005, PACE).unwrap();
+    let never = Datagrams::start(host("ct-1"), host("pump-server-1"), 3613, PACE).unwrap();
+
+    // Numbers that were begun while a policy was certainly in force: after its change was
+    // confirmed, before the next one was asked for.
+    let (start, mut allowed, mut forbidden) = (Instant::now(), Vec::new(), Vec::new());
+    for change in 1..=CHANGES {
+        apply(&setting, &policies[change % 2]);
+        // The one just begun may be on its way since before.
+        let first = revoked.begun() + 1;
+        thread::sleep(Duration::from_millis(10));
+        let while_in_force = first..revoked.begun().max(first);
+        if change % 2 == 0 { allowed.push(while_in_force) } else { forbidden.push(while_in_force) }
+    }
+    println!("{CHANGES} changes in {:.1?}", start.elapsed());
+
+    let kept = kept.finish().unwrap();
+    println!("kept flow: {} datagrams sent, {} lost", kept.sent, kept.lost(0..kept.sent));
+    let transferred = transfer.finish().unwrap();
+    println!("kept transfer: {transferred:?}");
+    let revoked = revoked.finish().unwrap();
+    let sent_while =
+        |ranges: &[std::ops::Range<u64>]| -> u64 { ranges.iter().map(|r| r.end - r.start).sum() };
+    let passed: usize = forbidden.iter().map(|range| revoked.arrived(range.clone())).sum();
+    let lost: usize = allowed.iter().map(|range| revoked.lost(range.clone())).sum();
+    println!(
+        "revoked flow: {} datagrams sent while it was forbidden, {passed} passed",
+        sent_while(&forbidden)
+    );
+    println!("revoked flow: {} datagrams sent while it was allowed, {lost} lost", sent_while(&allowed));
+    let never = never.finish().unwrap();
+    println!("never allowed: {} datagrams sent, {} passed", never.sent, never.received.len());
+
+    assert_eq!(kept.lost(0..kept.sent), 0);
+    assert_eq!(transferred.sent, transferred.received);
+    assert!(sent_while(&forbidden) > 500 && sent_while(&allowed) > 500);
+    assert_eq!((passed, lost), (0, 0));
+    assert_eq!(never.received.len(), 0);
+    counters_are_exact(&setting, kept.sent, never.sent);
+    drop(service);
+}
+
+/// The counters outlive two hundred generations: no packet is missing, none is counted twice.
+fn counters_are_exact(setting: &Setting, kept: u64, never: u64) {
+    let metrics = setting.metrics().unwrap();
+    let flow = metrics.sum("clinigate_rule_packets_total", &[("rule", "clinical-basics")]);
+    let labels =
+        [("segment", "modalities-a"), ("direction", "out"), ("verdict", "drop"), ("reason", "no-flow")];
+    let drops = metrics.sum("clinigate_packets_total", &labels);
+    println!("counted: {flow} under clinical-basics, {drops} dropped from modalities-a");
+    assert_eq!([flow.to_string(), drops.to_string()], [kept.to_string(), never.to_string()]);
+}
+
+fn apply(setting: &Setting, policy: &Path) {
+    setting.call(&["apply", policy.to_str().unwrap()]).unwrap();
+}
