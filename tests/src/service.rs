@@ -17,7 +17,7 @@ use crate::namespace::{Namespace, Process, tool};
 
 /// Where the service answers in its namespace.
 pub fn address() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 9464))
+    SocketAddr::from(([127, 0, 0, 1], 9469))
 }
 
 /// How long the service may take to be ready.
@@ -82,7 +82,7 @@ impl Setting {
         fs::create_dir_all(&self.directory)?;
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = self.command(&["run"]);
-        command.arg("--policy").arg(policy).arg("--listen").arg(address().to_string());
+        command.arg("--policy").arg(policy).arg("--metrics").arg(address().to_string());
         command.stdout(log.try_clone()?).stderr(log);
         Ok(Service { setting: self.clone(), process: Process::start(&mut command)? })
     }
@@ -95,11 +95,12 @@ impl Setting {
     /// What to type to run one of its subcommands.
     pub fn spell(&self, arguments: &str) -> String {
         format!(
-            "nsenter --net={} {} {arguments} --pin-root {} --state-dir {}",
+            "nsenter --net={} {} {arguments} --pin-root {} --state-dir {} --socket {}",
             self.gateway.path().display(),
             self.binary.display(),
             self.pin_root.display(),
-            self.directory.join("state").display()
+            self.directory.join("state").display(),
+            self.directory.join("socket").display()
         )
     }
 
@@ -117,6 +118,7 @@ impl Setting {
         let mut command = self.gateway.command(&self.binary);
         command.args(arguments).arg("--pin-root").arg(&self.pin_root);
         command.arg("--state-dir").arg(self.directory.join("state"));
+        command.arg("--socket").arg(self.directory.join("socket"));
         command
     }
 }

@@ -134,7 +134,7 @@ fn promise_10_only_detach_takes_it_off() {
     service.kill().unwrap();
     thread::sleep(Duration::from_millis(300));
     let detached = forbidden.begun();
-    setting.call(&["detach"]).unwrap();
+    setting.call(&["detach", "--yes"]).unwrap();
     let off = forbidden.begun() + 1;
     thread::sleep(Duration::from_millis(300));
     let count = forbidden.finish().unwrap();
