@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gateway_common::connection::WAYS;
 use gateway_common::place::PlaceKey;
 
-use super::attach::{self, Journal, Pinned, Programs, Target};
+use super::attach::{self, Journal, Links, Pinned, Programs, Target};
 use super::error::DataplaneError;
 use super::generation::Generation;
 use super::netlink::{self, AttachedMode};
@@ -52,7 +52,8 @@ impl Dataplane {
     /// error what was in force still is.
     pub fn apply(&mut self, image: &Image, record: Record) -> Result<Applied, DataplaneError> {
         let began = Instant::now();
-        let targets = attach::survey(&self.pins, &image.manifest)?;
+        let links = Links::read(&self.pins)?;
+        let targets = attach::survey(&links, &image.manifest)?;
         let addresses = local_addresses()?;
         let offloads = settle_offloads(&targets)?;
         let layout = self.prepare_layout()?;
@@ -65,7 +66,7 @@ impl Dataplane {
             places: image.places.iter().map(Into::into).collect(),
             addresses,
         };
-        let result = self.put_in_force(image, description, &targets, began);
+        let result = self.put_in_force(image, description, &links, &targets, began);
         let (force, journal) = match result {
             Ok(done) => done,
             Err(error) => {
@@ -87,10 +88,11 @@ impl Dataplane {
         };
         self.force = Some(force);
         // The new policy is in force: nothing that fails from here on makes the apply a failure.
-        match attach::detach_others(&self.pins, &targets) {
+        match Links::read(&self.pins).and_then(|links| links.detach_others(&targets)) {
             Ok(detached) => applied.detached = detached,
             Err(error) => applied.warnings.push(error.to_string()),
         }
+        self.settled = true;
         for result in [self.clean_up(), self.remove_older()] {
             applied.warnings.extend(result.err().map(|error| error.to_string()));
         }
@@ -128,6 +130,7 @@ impl Dataplane {
         &self,
         image: &Image,
         mut description: Description,
+        links: &Links,
         targets: &[Target],
         began: Instant,
     ) -> Result<(Force, Journal), DataplaneError> {
@@ -159,8 +162,8 @@ impl Dataplane {
         };
         let mut journal = Journal::default();
         for target in targets {
-            let converged =
-                attach::converge(&self.pins, target, &programs, self.options.xdp_mode, &mut journal);
+            let mode = self.options.xdp_mode;
+            let converged = attach::converge(&self.pins, links, target, &programs, mode, &mut journal);
             if let Err(error) = converged {
                 match &self.force {
                     Some(force) => shared.put_in_force(force.generation.judge())?,

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use aya::programs::{ProgramInfo, loaded_programs};
 use nix::net::if_::if_nametoindex;
@@ -44,6 +45,14 @@ pub(super) struct Programs {
     pub(super) egress: Pinned,
 }
 
+impl Programs {
+    /// Egress first, so that no connection of the gateway's own is missed by the time its replies
+    /// are judged.
+    const fn by_hook(&self) -> [(Hook, &Pinned); 2] {
+        [(Hook::Egress, &self.egress), (Hook::Xdp, &self.entry)]
+    }
+}
+
 /// What was done to links, so that it can be undone.
 #[derive(Default)]
 pub(super) struct Journal {
@@ -73,15 +82,76 @@ impl Journal {
     }
 }
 
+/// A pinned link, as the kernel sees it.
+pub(super) struct Live {
+    /// Name of the interface when it was attached.
+    pub(super) interface: String,
+    hook: Hook,
+    path: PathBuf,
+    link: OwnedFd,
+    /// Index of the interface, or 0 where it is gone.
+    ifindex: u32,
+    program: u32,
+}
+
+/// Every pinned link.
+pub(super) struct Links(Vec<Live>);
+
+impl Links {
+    /// Looks at all of them.
+    pub(super) fn read(pins: &Pins) -> Result<Self, DataplaneError> {
+        let mut links = Vec::new();
+        for (interface, hook, path) in pins.all_links()? {
+            let failed = |error| DataplaneError::io("cannot look at the link", &path)(error);
+            let link = sys::open_pin(&path).map_err(failed)?;
+            let info = sys::link_info(link.as_fd()).map_err(failed)?;
+            links.push(Live { interface, hook, link, ifindex: info.ifindex, program: info.program, path });
+        }
+        Ok(Self(links))
+    }
+
+    fn find(&self, ifindex: u32, hook: Hook) -> Option<&Live> {
+        self.0.iter().find(|live| live.ifindex == ifindex && live.hook == hook)
+    }
+
+    /// Whether every link of these interfaces runs these programs.
+    pub(super) fn are_converged(&self, targets: &[Target], programs: &Programs) -> bool {
+        targets.iter().all(|target| {
+            programs.by_hook().into_iter().all(|(hook, program)| {
+                self.find(target.ifindex, hook).is_some_and(|live| live.program == program.id)
+            })
+        })
+    }
+
+    /// When the XDP program of an interface was attached.
+    pub(super) fn since(&self, ifindex: u32) -> Option<SystemTime> {
+        fs::metadata(&self.find(ifindex, Hook::Xdp)?.path).and_then(|pin| pin.modified()).ok()
+    }
+
+    /// Takes the programs off all interfaces but these; returns whose.
+    pub(super) fn detach_others(self, keep: &[Target]) -> Result<Vec<String>, DataplaneError> {
+        let mut detached = Vec::new();
+        for live in self.0 {
+            if keep.iter().all(|target| target.ifindex != live.ifindex) {
+                pins::unpin(&live.path)?;
+                if live.hook == Hook::Xdp && live.ifindex != 0 {
+                    detached.push(live.interface);
+                }
+            }
+        }
+        Ok(detached)
+    }
+}
+
 /// Finds the interfaces of a policy; changes nothing. Fails where one is missing or carries
 /// somebody else's XDP program.
-pub(super) fn survey(pins: &Pins, manifest: &Manifest) -> Result<Vec<Target>, DataplaneError> {
+pub(super) fn survey(links: &Links, manifest: &Manifest) -> Result<Vec<Target>, DataplaneError> {
     let (targets, missing) = find(manifest);
     if !missing.is_empty() {
         return Err(DataplaneError::MissingInterfaces(missing));
     }
     for target in &targets {
-        refuse_foreign(pins, target)?;
+        refuse_foreign(links, target)?;
     }
     Ok(targets)
 }
@@ -100,49 +170,47 @@ pub(super) fn find(manifest: &Manifest) -> (Vec<Target>, Vec<String>) {
     (targets, missing)
 }
 
-fn refuse_foreign(pins: &Pins, target: &Target) -> Result<(), DataplaneError> {
+fn refuse_foreign(links: &Links, target: &Target) -> Result<(), DataplaneError> {
+    if links.find(target.ifindex, Hook::Xdp).is_some() {
+        return Ok(());
+    }
     let attached = netlink::attached_xdp(target.ifindex)
         .map_err(DataplaneError::bpf(format!("cannot look at interface {}", target.name)))?;
     let Some(attached) = attached else { return Ok(()) };
-    if find_link(pins, target, Hook::Xdp)?.is_some() {
-        return Ok(());
-    }
     let info = loaded_programs().filter_map(Result::ok).find(|program| program.id() == attached.program);
     let name = info.and_then(|info| info.name_as_str().map(str::to_owned)).unwrap_or_default();
     Err(DataplaneError::ForeignProgram { interface: target.name.clone(), id: attached.program, name })
 }
 
 /// Makes the interface run both programs: attaches where nothing of ours is, replaces where an
-/// older program is, in one step. Egress comes first, so that no connection of the gateway's own
-/// is missed by the time its replies are judged.
+/// older program is, in one step.
 pub(super) fn converge(
     pins: &Pins,
+    links: &Links,
     target: &Target,
     programs: &Programs,
     mode: XdpMode,
     journal: &mut Journal,
 ) -> Result<(), DataplaneError> {
-    for (hook, program) in [(Hook::Egress, &programs.egress), (Hook::Xdp, &programs.entry)] {
+    for (hook, program) in programs.by_hook() {
         let failed = |source: io::Error| DataplaneError::Attach {
             interface: target.name.clone(),
             hook: hook.name(),
             hint: hint(hook, mode, &source),
             source,
         };
-        let path = pins.link(&target.name, hook);
-        if let Some((link, running, found)) = find_link(pins, target, hook)? {
-            if found != path {
-                // The interface has another name now.
-                fs::rename(&found, &path).map_err(failed)?;
-            }
-            if running != program.id {
-                let before = sys::program_by_id(running).map_err(failed)?;
-                sys::update_link(link.as_fd(), program.fd.as_fd()).map_err(failed)?;
-                journal.steps.push(Step::Updated { link, before });
+        if let Some(live) = links.find(target.ifindex, hook) {
+            if live.program != program.id {
+                let before = sys::program_by_id(live.program);
+                sys::update_link(live.link.as_fd(), program.fd.as_fd()).map_err(failed)?;
+                let link = live.link.try_clone().map_err(failed)?;
+                // Without CAP_SYS_ADMIN there is no way back to it; the new program does its work too.
+                journal.steps.extend(before.ok().map(|before| Step::Updated { link, before }));
             }
             continue;
         }
-        // A pin that is left of an interface that is gone.
+        let path = pins.link(&target.name, target.ifindex, hook);
+        // What is left of an interface that is gone and had the same index.
         pins::unpin(&path)?;
         let link = create(program.fd.as_fd(), target.ifindex, hook, mode).map_err(failed)?;
         sys::pin(link.as_fd(), &path).map_err(failed)?;
@@ -152,53 +220,6 @@ pub(super) fn converge(
         }
     }
     Ok(())
-}
-
-/// Takes the programs off all interfaces but these; returns whose.
-pub(super) fn detach_others(pins: &Pins, keep: &[Target]) -> Result<Vec<String>, DataplaneError> {
-    let mut detached = Vec::new();
-    for (interface, hook, path) in pins.all_links()? {
-        if keep.iter().all(|target| target.name != interface) {
-            pins::unpin(&path)?;
-            if hook == Hook::Xdp {
-                detached.push(interface);
-            }
-        }
-    }
-    Ok(detached)
-}
-
-/// Whether every link of these interfaces runs these programs.
-pub(super) fn is_converged(
-    pins: &Pins,
-    targets: &[Target],
-    programs: &Programs,
-) -> Result<bool, DataplaneError> {
-    for target in targets {
-        for (hook, program) in [(Hook::Egress, &programs.egress), (Hook::Xdp, &programs.entry)] {
-            if find_link(pins, target, hook)?.is_none_or(|(_, running, _)| running != program.id) {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
-}
-
-/// Our live link of an interface, whatever name the interface had: link, program, pin.
-fn find_link(
-    pins: &Pins,
-    target: &Target,
-    hook: Hook,
-) -> Result<Option<(OwnedFd, u32, PathBuf)>, DataplaneError> {
-    for (_, _, path) in pins.all_links()?.into_iter().filter(|(_, found, _)| *found == hook) {
-        let failed = |error| DataplaneError::io("cannot look at the link", &path)(error);
-        let link = sys::open_pin(&path).map_err(failed)?;
-        let info = sys::link_info(link.as_fd()).map_err(failed)?;
-        if info.ifindex == target.ifindex {
-            return Ok(Some((link, info.program, path)));
-        }
-    }
-    Ok(None)
 }
 
 fn create(program: BorrowedFd<'_>, ifindex: u32, hook: Hook, mode: XdpMode) -> io::Result<OwnedFd> {

@@ -128,7 +128,12 @@ fn verdict(manifest: Option<&Manifest>, source: u32, destination: u32, reason: R
 /// Visits every CPU's value of every element of a per-CPU array; returns how many elements it has.
 fn each_cpu<T: Plain>(map: &MapData, mut visit: impl FnMut(u32, T)) -> Result<u32, DataplaneError> {
     let failed = |error: io::Error| DataplaneError::bpf("cannot read counters")(error);
-    let entries = map.info().map_err(|error| failed(io::Error::other(error)))?.max_entries();
+    let info = map.info().map_err(|error| failed(io::Error::other(error)))?;
+    // The kernel writes values of its size, whatever we have room for.
+    if info.value_size() as usize != size_of::<T>() {
+        return Err(failed(io::Error::other("they are of another layout")));
+    }
+    let entries = info.max_entries();
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(error))?;
     // The kernel pads each CPU's value to 8 bytes.
     let stride = size_of::<T>().next_multiple_of(8);

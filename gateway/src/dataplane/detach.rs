@@ -6,7 +6,7 @@ use super::error::DataplaneError;
 use super::lock::Lock;
 use super::pins::{self, Hook, Pins};
 use super::state::Description;
-use super::{Dataplane, Options};
+use super::{Dataplane, Options, sys};
 
 /// What was taken off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +27,9 @@ pub fn detach(options: &Options) -> Result<Detached, DataplaneError> {
     match Dataplane::open(options.clone()) {
         Ok(dataplane) => dataplane.detach(),
         Err(error @ DataplaneError::Owned { .. }) => Err(error),
-        Err(_) => {
-            let _lock = Lock::take(&options.pin_root, &options.state_dir)?;
+        Err(error) => {
+            tracing::warn!(%error, "detaching without keeping the last counts");
+            let _lock = Lock::take_pins(&options.pin_root)?;
             take_off(&Pins::new(&options.pin_root))
         }
     }
@@ -37,19 +38,23 @@ pub fn detach(options: &Options) -> Result<Detached, DataplaneError> {
 impl Dataplane {
     /// Takes all programs off and removes all maps. The totals of the counters stay on disk.
     pub fn detach(mut self) -> Result<Detached, DataplaneError> {
-        let taken_off = take_off_links(&self.pins)?;
-        if let Some(force) = self.force.take() {
-            let number = force.generation.number;
-            force.shared.put_none_in_force()?;
-            super::sys::wait_for_running_programs();
-            let counts = force.generation.counts(force.manifest())?;
-            self.ledger.retire(number, counts, &[])?;
-            self.ledger.run(None)?;
-            Description::remove(&self.options.state_dir, number);
+        let interfaces = take_off_links(&self.pins)?;
+        if let Err(error) = self.count_last() {
+            tracing::warn!(%error, "the last counts are not kept");
         }
-        let mut detached = take_off(&self.pins)?;
-        detached.interfaces = taken_off;
-        Ok(detached)
+        let detached = take_off(&self.pins)?;
+        Ok(Detached { interfaces, ..detached })
+    }
+
+    fn count_last(&mut self) -> Result<(), DataplaneError> {
+        let Some(force) = self.force.take() else { return Ok(()) };
+        let number = force.generation.number;
+        sys::wait_for_running_programs();
+        let counts = force.generation.counts(force.manifest())?;
+        self.ledger.retire(number, counts, &[])?;
+        self.ledger.run(None)?;
+        Description::remove(&self.options.state_dir, number);
+        Ok(())
     }
 }
 

@@ -11,13 +11,18 @@ use super::error::DataplaneError;
 /// Held locks; they go with the process, however it ends.
 pub(super) struct Lock {
     _pins: Flock<File>,
-    _state: Flock<File>,
+    _state: Option<Flock<File>>,
 }
 
 impl Lock {
     /// Locks both directories, which must exist.
     pub(super) fn take(pin_root: &Path, state: &Path) -> Result<Self, DataplaneError> {
-        Ok(Self { _pins: lock(pin_root)?, _state: lock(state)? })
+        Ok(Self { _pins: lock(pin_root)?, _state: Some(lock(state)?) })
+    }
+
+    /// Locks the pins alone: enough to take them off.
+    pub(super) fn take_pins(pin_root: &Path) -> Result<Self, DataplaneError> {
+        Ok(Self { _pins: lock(pin_root)?, _state: None })
     }
 }
 

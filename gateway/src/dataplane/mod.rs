@@ -32,6 +32,7 @@ mod shared;
 mod state;
 mod sys;
 mod tables;
+mod trace;
 pub mod trial;
 
 pub use addresses::{NetworkChanges, local_addresses};
@@ -44,13 +45,15 @@ pub use events::EventStream;
 pub use netlink::AttachedMode;
 pub use reconcile::Reconciled;
 pub use state::Record;
+pub use trace::TraceLog;
 
+use attach::Links;
 use counters::Counts;
 use generation::Generation;
 use ledger::Ledger;
 use lock::Lock;
 use object::Declared;
-use pins::{Hook, Pins};
+use pins::Pins;
 use shared::{Found, Shared};
 use state::{Description, StoredPlace};
 
@@ -127,6 +130,8 @@ pub struct Dataplane {
     declared: Declared,
     ledger: Ledger,
     force: Option<Force>,
+    /// It is known which of the pinned generations is in force, so that the others can go.
+    settled: bool,
     _lock: Lock,
 }
 
@@ -150,12 +155,13 @@ impl Dataplane {
         let lock = Lock::take(&options.pin_root, &options.state_dir)?;
         let pins = Pins::new(&options.pin_root);
         let declared = Declared::parse()?;
-        let force = match shared::inspect(&pins, &declared)? {
+        let (force, settled) = match shared::inspect(&pins, &declared)? {
             Found::Fitting => adopt(&pins, &options)?,
-            Found::Nothing | Found::Foreign => None,
+            Found::Nothing => (None, true),
+            Found::Foreign => (None, false),
         };
         let ledger = Ledger::open(&options.state_dir, &pins.generations()?);
-        let mut dataplane = Self { options, pins, declared, ledger, force, _lock: lock };
+        let mut dataplane = Self { options, pins, declared, ledger, force, settled, _lock: lock };
         dataplane.clean_up()?;
         Ok(dataplane)
     }
@@ -169,12 +175,13 @@ impl Dataplane {
     pub fn interfaces(&self) -> Vec<InterfaceStatus> {
         let Some(active) = self.active() else { return Vec::new() };
         let (targets, missing) = attach::find(&active.manifest);
+        let links = Links::read(&self.pins).ok();
         let present = targets.iter().map(|target| InterfaceStatus {
             name: target.name.clone(),
             ifindex: Some(target.ifindex),
             mode: netlink::attached_xdp(target.ifindex).ok().flatten().map(|attached| attached.mode),
             driver: offload::driver(&target.name),
-            since: fs::metadata(self.pins.link(&target.name, Hook::Xdp)).and_then(|pin| pin.modified()).ok(),
+            since: links.as_ref().and_then(|links| links.since(target.ifindex)),
         });
         let absent = missing.into_iter().map(|name| InterfaceStatus {
             name,
@@ -220,6 +227,12 @@ impl Dataplane {
         EventStream::open(&self.pins)
     }
 
+    /// Traces of the generation in force; of the next one only after another call. Within a tokio
+    /// runtime, and only where a generation that was loaded with [`Options::trace`] is in force.
+    pub fn traces(&self) -> Result<Option<TraceLog>, DataplaneError> {
+        self.force.as_ref().map(|force| TraceLog::open(force.generation.program)).transpose()
+    }
+
     /// Generations that are pinned, out of force, and not in the totals yet.
     fn uncounted(&self) -> Result<Vec<u32>, DataplaneError> {
         let active = self.active().map(|active| active.generation);
@@ -240,6 +253,9 @@ impl Dataplane {
     /// Counts and removes generations that are out of force, and those half made. May be stopped
     /// at any point and called again.
     fn clean_up(&mut self) -> Result<(), DataplaneError> {
+        if !self.settled {
+            return Ok(());
+        }
         let active = self.active().map(|active| active.generation);
         let pinned = self.pins.generations()?;
         if pinned.iter().any(|number| Some(*number) != active) {
@@ -251,9 +267,10 @@ impl Dataplane {
         }
         for number in pinned.into_iter().filter(|number| Some(*number) != active) {
             pins::remove_tree(&self.pins.generation(number))?;
-            Description::remove(&self.options.state_dir, number);
         }
-        if active.is_some() { self.ledger.run(active) } else { Ok(()) }
+        let Some(number) = active else { return Ok(()) };
+        Description::remove_all_but(&self.options.state_dir, number);
+        self.ledger.run(active)
     }
 }
 
@@ -263,45 +280,25 @@ impl Force {
     }
 }
 
-/// Opens what is in force, where the slot holds a program that is pinned here.
-fn adopt(pins: &Pins, options: &Options) -> Result<Option<Force>, DataplaneError> {
+/// Opens what is in force, where the slot holds a program that is pinned here; and says whether it
+/// is certain what the slot holds.
+fn adopt(pins: &Pins, options: &Options) -> Result<(Option<Force>, bool), DataplaneError> {
     let shared = Shared::open(pins)?;
-    let Some(program) = shared.in_force()? else { return Ok(None) };
+    let Some(program) = shared.in_force()? else { return Ok((None, true)) };
     // A generation that cannot be opened is half made, so not the one in force.
     let mut whole = pins.generations()?.into_iter().filter_map(|number| Generation::open(pins, number).ok());
-    let Some(generation) = whole.find(|generation| generation.program == program) else { return Ok(None) };
-    let number = generation.number;
-    let force = match Description::read(&options.state_dir, number) {
-        Some(description) => Force {
-            shared,
-            generation,
-            active: Active {
-                generation: number,
-                manifest: description.manifest,
-                record: description.record,
-                anonymous: false,
-            },
-            places: description.places,
-            addresses: description.addresses,
-        },
-        None => Force {
-            shared,
-            generation,
-            active: Active {
-                generation: number,
-                manifest: Manifest {
-                    hash: String::new(),
-                    segments: Vec::new(),
-                    rules: Vec::new(),
-                    interfaces: Vec::new(),
-                    table_bytes: 0,
-                },
-                record: Record::default(),
-                anonymous: true,
-            },
-            places: Vec::new(),
-            addresses: Vec::new(),
-        },
+    let Some(generation) = whole.find(|generation| generation.program == program) else {
+        tracing::warn!(
+            program,
+            "the generation in force is not among those pinned: the next apply replaces it"
+        );
+        return Ok((None, false));
     };
-    Ok(Some(force))
+    let number = generation.number;
+    let description = Description::read(&options.state_dir, number);
+    let anonymous = description.is_none();
+    let description = description.unwrap_or_else(|| Description::nameless(number));
+    let Description { manifest, record, places, addresses, .. } = description;
+    let active = Active { generation: number, manifest, record, anonymous };
+    Ok((Some(Force { shared, generation, active, places, addresses }), true))
 }

@@ -4,10 +4,11 @@
 //! <root>/v<layout version>/shared/<MAP>          what outlives generations
 //!                         /entry-<object hash>   the entry program
 //!                         /gen-<N>/judge, egress, <MAP>
-//! <root>/links/<interface>:xdp, <interface>:egress
+//! <root>/links/<interface>@<index>:xdp, <interface>@<index>:egress
 //! ```
 //!
-//! The BPF filesystem allows no dots in names (kernel/bpf/inode.c, `bpf_lookup`); interface names
+//! A link is known by the index of its interface; the name beside it is the one that the interface
+//! had when it was attached. The BPF filesystem allows no dots in names (kernel/bpf/inode.c, `bpf_lookup`); interface names
 //! may have them, so they are escaped.
 
 use std::fs;
@@ -83,8 +84,8 @@ impl Pins {
         self.root.join("links")
     }
 
-    pub(super) fn link(&self, interface: &str, hook: Hook) -> PathBuf {
-        self.links().join(format!("{}{}", escape(interface), hook.suffix()))
+    pub(super) fn link(&self, interface: &str, ifindex: u32, hook: Hook) -> PathBuf {
+        self.links().join(format!("{}@{ifindex}{}", escape(interface), hook.suffix()))
     }
 
     /// Makes the directories of this layout.
@@ -111,12 +112,13 @@ impl Pins {
         Ok(names.iter().filter(|name| name.starts_with(ENTRY)).map(|name| layout.join(name)).collect())
     }
 
-    /// Every pinned link: interface, hook, path.
+    /// Every pinned link: the interface's name when it was attached, hook, path.
     pub(super) fn all_links(&self) -> Result<Vec<(String, Hook, PathBuf)>, DataplaneError> {
         let mut links = Vec::new();
         for name in names_in(&self.links())? {
             for hook in [Hook::Xdp, Hook::Egress] {
-                if let Some(interface) = name.strip_suffix(hook.suffix()) {
+                let stem = name.strip_suffix(hook.suffix());
+                if let Some((interface, _)) = stem.and_then(|stem| stem.rsplit_once('@')) {
                     links.push((unescape(interface), hook, self.links().join(&name)));
                 }
             }

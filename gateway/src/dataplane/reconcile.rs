@@ -2,7 +2,7 @@
 
 use gateway_common::place::{Place, PlaceKey};
 
-use super::attach::{self, Journal, Pinned, Programs, Target};
+use super::attach::{self, Journal, Links, Pinned, Programs, Target};
 use super::error::DataplaneError;
 use super::{Dataplane, local_addresses, object, offload};
 
@@ -34,7 +34,8 @@ impl Dataplane {
         reconciled.missing = missing;
 
         let Some(programs) = self.programs()? else { return Ok(reconciled) };
-        if attach::is_converged(&self.pins, &targets, &programs)? {
+        let links = Links::read(&self.pins)?;
+        if links.are_converged(&targets, &programs) {
             return Ok(reconciled);
         }
         force.generation.set_places(&self.places(&targets))?;
@@ -42,7 +43,7 @@ impl Dataplane {
         for target in &targets {
             let settled = offload::settle(&target.name, target.trunk);
             let attached = settled.and_then(|_| {
-                attach::converge(&self.pins, target, &programs, self.options.xdp_mode, &mut journal)
+                attach::converge(&self.pins, &links, target, &programs, self.options.xdp_mode, &mut journal)
             });
             if let Err(error) = attached {
                 reconciled.failed.push((target.name.clone(), error));

@@ -106,6 +106,35 @@ impl Description {
         text.and_then(|text| replace(&path, &text)).map_err(DataplaneError::io("cannot write", &path))
     }
 
+    /// Stands in where a generation has none.
+    pub(super) fn nameless(generation: u32) -> Self {
+        let hash = String::new();
+        Self {
+            generation,
+            object: String::new(),
+            manifest: Manifest {
+                hash,
+                segments: Vec::new(),
+                rules: Vec::new(),
+                interfaces: Vec::new(),
+                table_bytes: 0,
+            },
+            record: Record::default(),
+            places: Vec::new(),
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Removes the descriptions of generations that are gone.
+    pub(super) fn remove_all_but(state: &Path, generation: u32) {
+        let Ok(entries) = fs::read_dir(state.join("generations")) else { return };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let numbers = names.filter_map(|name| name.strip_suffix(".json")?.parse().ok());
+        for other in numbers.filter(|number| *number != generation) {
+            Self::remove(state, other);
+        }
+    }
+
     /// Removes the description of a generation.
     pub(super) fn remove(state: &Path, generation: u32) {
         let path = path(state, generation);

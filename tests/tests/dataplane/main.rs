@@ -3,7 +3,9 @@
 //! Needs root. Everything happens in network namespaces and BPF filesystems of the tests' own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod change;
 mod clinic;
 mod life;
 mod place;
+mod traffic;
 mod trial;

@@ -2,7 +2,7 @@
 //! filesystem, a state directory.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -10,6 +10,7 @@ use std::thread;
 use clinigate::dataplane::{Dataplane, DataplaneError, Options, Record, XdpMode};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// The place. Its namespace is that of the test's thread.
 pub(crate) struct Place {
@@ -84,6 +85,33 @@ impl Place {
     }
 }
 
+/// Sends frames as a host would.
+pub(crate) struct Sender {
+    socket: OwnedFd,
+}
+
+impl Sender {
+    /// Sends through `interface` of the namespace of this thread.
+    pub(crate) fn on(interface: &str) -> Self {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None).unwrap();
+        let index = nix::net::if_::if_nametoindex(interface).unwrap();
+        // SAFETY: all zeros is a valid sockaddr_ll.
+        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_ifindex = index.cast_signed();
+        let length = size_of_val(&address) as u32;
+        // SAFETY: the address lives until the call returns.
+        let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
+        assert_eq!(bound, 0);
+        Self { socket }
+    }
+
+    pub(crate) fn send(&self, frame: &[u8]) {
+        assert_eq!(nix::unistd::write(&self.socket, frame), Ok(frame.len()));
+    }
+}
+
 /// A record that says where it comes from.
 pub(crate) fn record(source: &str) -> Record {
     Record { source: source.to_owned(), applied_at: 1_700_000_000_000, ..Record::default() }
@@ -114,5 +142,5 @@ fn namespace() -> OwnedFd {
 }
 
 fn raw(fd: &OwnedFd) -> i32 {
-    std::os::fd::AsRawFd::as_raw_fd(fd)
+    fd.as_raw_fd()
 }

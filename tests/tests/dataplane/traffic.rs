@@ -1,0 +1,205 @@
+//! What is counted and reported while generations come and go.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use aya::maps::MapData;
+use clinigate::dataplane::{Dataplane, NetworkChanges, PairKey};
+use gateway_common::reason::{Reason, Verdict};
+
+use crate::clinic::{self, SYN};
+use crate::place::{self, Place, Sender, ip, record};
+
+fn refused() -> PairKey {
+    PairKey {
+        source: "modalities".to_owned(),
+        destination: "archive".to_owned(),
+        verdict: Verdict::Drop,
+        reason: Reason::NoFlow,
+    }
+}
+
+fn refused_packets(dataplane: &Dataplane) -> u64 {
+    dataplane.counters().unwrap().pairs.get(&refused()).map_or(0, |counter| counter.packets)
+}
+
+/// Waits until what was sent has been judged.
+fn settle() {
+    thread::sleep(Duration::from_millis(100));
+}
+
+fn modality(place: &Place) -> Sender {
+    place.at_the_peers(|| Sender::on("m0-p"))
+}
+
+#[test]
+fn counters_are_exact_across_generations_and_restarts() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let sender = modality(place);
+        let running = thread::spawn({
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    sender.send(&clinic::tcp(40000, 445, SYN));
+                    // Slow enough for a queue of 256 frames.
+                    if sent.fetch_add(1, Ordering::Relaxed) % 16 == 0 {
+                        thread::sleep(Duration::from_micros(500));
+                    }
+                }
+            }
+        });
+        let mut last = 0;
+        for round in 0..12_u16 {
+            dataplane.apply(&clinic::image(&[104, 200 + round]), record("next")).unwrap();
+            let now = refused_packets(&dataplane);
+            assert!(now > last, "counters never fall: {last}, then {now}");
+            last = now;
+            if round % 3 == 0 {
+                drop(dataplane);
+                dataplane = place.open().unwrap();
+                assert!(refused_packets(&dataplane) >= last);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        running.join().unwrap();
+        settle();
+        assert_eq!(refused_packets(&dataplane), sent.load(Ordering::Relaxed));
+        assert_eq!(
+            dataplane.counters().unwrap().no_policy.packets,
+            0,
+            "there was no instant without a policy"
+        );
+    });
+}
+
+#[test]
+fn a_crash_while_a_generation_retires_neither_loses_nor_doubles() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let sender = modality(place);
+        for _ in 0..7 {
+            sender.send(&clinic::tcp(40000, 445, SYN));
+        }
+        settle();
+        assert_eq!(refused_packets(&dataplane), 7);
+
+        let pins = place.options().pin_root.join("v1/gen-1");
+        let totals = place.path("state/totals.json");
+        let before = std::fs::read(&totals).unwrap();
+        let description = std::fs::read(place.path("state/generations/1.json")).unwrap();
+        let maps: Vec<(String, MapData)> = place::names(&pins)
+            .into_iter()
+            .filter(|name| name != "judge" && name != "egress")
+            .map(|name| (name.clone(), MapData::from_pin(pins.join(name)).unwrap()))
+            .collect();
+        let judge =
+            aya::programs::Xdp::from_pin(pins.join("judge"), aya_obj::programs::XdpAttachType::Interface);
+        let mut judge = judge.unwrap();
+        dataplane.apply(&clinic::image(&[105]), record("second")).unwrap();
+        drop(dataplane);
+        let mut restore = || {
+            std::fs::create_dir(&pins).unwrap();
+            for (name, map) in &maps {
+                map.pin(pins.join(name)).unwrap();
+            }
+            judge.pin(pins.join("judge")).unwrap();
+            std::fs::write(place.path("state/generations/1.json"), &description).unwrap();
+        };
+
+        // Killed after the totals were written, before the pins were removed.
+        restore();
+        let dataplane = place.open().unwrap();
+        assert_eq!(dataplane.active().unwrap().generation, 2);
+        assert_eq!(refused_packets(&dataplane), 7);
+        assert!(!pins.exists());
+        drop(dataplane);
+
+        // Killed after the flip, before the totals were written.
+        restore();
+        std::fs::write(&totals, &before).unwrap();
+        let dataplane = place.open().unwrap();
+        assert_eq!(refused_packets(&dataplane), 7);
+        assert!(!pins.exists());
+    });
+}
+
+#[test]
+fn a_generation_without_description_is_enforced_and_counted() {
+    place::run(|place| {
+        place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
+        std::fs::remove_file(place.path("state/generations/1.json")).unwrap();
+        let mut dataplane = place.open().unwrap();
+        assert!(dataplane.active().unwrap().anonymous);
+        modality(place).send(&clinic::tcp(40000, 445, SYN));
+        settle();
+        let count = |dataplane: &Dataplane| {
+            let counters = dataplane.counters().unwrap();
+            let key = PairKey { source: "#4".to_owned(), destination: "#5".to_owned(), ..refused() };
+            counters.pairs.get(&key).map(|counter| counter.packets)
+        };
+        assert_eq!(count(&dataplane), Some(1));
+        dataplane.apply(&clinic::image(&[104]), record("second")).unwrap();
+        assert!(!dataplane.active().unwrap().anonymous);
+        assert_eq!(count(&dataplane), Some(1));
+    });
+}
+
+#[test]
+fn drops_are_reported_as_they_happen() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sender = modality(place);
+        runtime.block_on(async {
+            let mut events = dataplane.events().unwrap();
+            for port in [445, 3389] {
+                sender.send(&clinic::tcp(40000, port, SYN));
+                let wait = async {
+                    loop {
+                        let event = events.next().await.unwrap();
+                        if event.reason == Reason::NoFlow as u8 && event.destination_port == port.to_be() {
+                            return event;
+                        }
+                    }
+                };
+                let event = tokio::time::timeout(Duration::from_secs(5), wait).await.unwrap();
+                assert_eq!((event.generation, event.verdict), (1, Verdict::Drop as u8));
+            }
+        });
+        assert_eq!(dataplane.connections().unwrap().live, 0);
+        sender.send(&clinic::tcp(40000, 104, SYN));
+        settle();
+        let connections = dataplane.connections().unwrap();
+        assert_eq!((connections.live, connections.capacity), (1, 1 << 17));
+        assert_eq!(dataplane.live_connections().unwrap()[0].responder(), ("10.0.2.9".parse().unwrap(), 104));
+    });
+}
+
+#[test]
+fn changes_of_the_network_wake_the_listener() {
+    place::run(|_| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut changes = NetworkChanges::listen().unwrap();
+            let quiet = tokio::time::timeout(Duration::from_millis(1500), async {
+                loop {
+                    changes.changed().await.unwrap();
+                }
+            });
+            assert!(quiet.await.is_err(), "the listener goes on");
+            for change in ["addr add 10.0.1.1/24 dev m0", "link set a0 down"] {
+                ip(change);
+                tokio::time::timeout(Duration::from_secs(5), changes.changed()).await.unwrap().unwrap();
+            }
+        });
+        let addresses = clinigate::dataplane::local_addresses().unwrap();
+        assert_eq!(addresses, ["10.0.1.1".parse::<std::net::IpAddr>().unwrap()]);
+    });
+}
