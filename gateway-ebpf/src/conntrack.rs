@@ -7,7 +7,7 @@ use gateway_common::connection::{Connection, ConnectionKey, State, WAYS};
 use crate::maps::CONNECTIONS;
 use crate::packet::{Fragment, Packet, protocol};
 use crate::transport::flag;
-use crate::{config, frame, health};
+use crate::{config, frame, health, transport};
 
 /// A key, and where its hash puts it.
 #[derive(Clone, Copy)]
@@ -276,15 +276,25 @@ pub(crate) fn is_opening(packet: &Packet) -> bool {
     packet.tcp_flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN
 }
 
-/// Whether a packet asks for a new connection on the ends of one that has closed.
+/// Whether a packet goes on with the connection that its addresses name: not where it asks for a new
+/// one on the ends of one that has closed, nor where an echo goes the way of replies, or is none at all
+/// (an ICMP message without an identifier has the key of the echo with identifier 0).
 #[inline(always)]
-pub(crate) fn reopens(connection: &Connection, packet: &Packet) -> bool {
-    packet.protocol == protocol::TCP
-        && packet.fragment != Fragment::Later
-        && is_opening(packet)
-        && (connection.state == State::FinWait as u8
+pub(crate) fn continues(connection: &Connection, slot: &Slot, packet: &Packet) -> bool {
+    if packet.fragment == Fragment::Later {
+        return true;
+    }
+    if packet.protocol == protocol::TCP {
+        let closed = connection.state == State::FinWait as u8
             || connection.state == State::Closing as u8
-            || connection.state == State::Reset as u8)
+            || connection.state == State::Reset as u8;
+        return !(closed && is_opening(packet));
+    }
+    if connection.state == State::Echo as u8 {
+        return transport::is_echo(packet)
+            && transport::is_echo_request(packet) == from_initiator(connection, slot);
+    }
+    true
 }
 
 /// Moves a connection on by a packet, and its end into the future.

@@ -37,7 +37,7 @@ pub(crate) fn record(context: &TcContext) {
     {
         // SAFETY: entries lie in the map, which lives as long as the program runs.
         let connection = unsafe { &*entry };
-        if !conntrack::reopens(connection, &packet) {
+        if conntrack::continues(connection, &slot, &packet) {
             conntrack::advance(entry, &packet, conntrack::from_initiator(connection, &slot), now);
             return;
         }

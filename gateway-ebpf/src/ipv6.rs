@@ -30,16 +30,14 @@ struct FragmentHeader {
     identification: u32,
 }
 
-/// Extension headers (IANA protocol numbers) that are walked.
+/// Extension headers (IANA protocol numbers) that are walked: those that Linux and the devices' stacks
+/// walk. Any other number is a protocol, judged by its rules.
 mod extension {
     pub(super) const HOP_BY_HOP: u8 = 0;
     pub(super) const ROUTING: u8 = 43;
     pub(super) const FRAGMENT: u8 = 44;
     pub(super) const AUTHENTICATION: u8 = 51;
     pub(super) const DESTINATION_OPTIONS: u8 = 60;
-    pub(super) const MOBILITY: u8 = 135;
-    pub(super) const HIP: u8 = 139;
-    pub(super) const SHIM6: u8 = 140;
 }
 
 /// Extension headers that are walked at most. RFC 8200 has each at most once but for one; real
@@ -113,9 +111,6 @@ const fn is_extension(next: u8) -> bool {
             | extension::FRAGMENT
             | extension::AUTHENTICATION
             | extension::DESTINATION_OPTIONS
-            | extension::MOBILITY
-            | extension::HIP
-            | extension::SHIM6
     )
 }
 

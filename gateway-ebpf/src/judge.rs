@@ -73,7 +73,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
             let connection = unsafe { &*entry };
             if connection.generation == config::generation()
                 && at_known_place(connection, slot, &link.place)
-                && !conntrack::reopens(connection, packet)
+                && conntrack::continues(connection, slot, packet)
             {
                 return established(packet, slot, judgement, now);
             }
@@ -93,7 +93,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
         // SAFETY: as above.
         let connection = unsafe { &mut *entry };
-        if !conntrack::reopens(connection, packet) {
+        if conntrack::continues(connection, slot, packet) {
             if connection.generation != config::generation() {
                 revalidate(connection, judgement)?;
             }

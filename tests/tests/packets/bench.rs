@@ -1,0 +1,185 @@
+//! The bench: one policy in force, frames through it, and every counter watched.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use clinigate::compile::compile;
+use clinigate::compile::image::Image;
+use clinigate::dataplane::trial::Trial;
+use clinigate::dataplane::{Counters, PairKey};
+use clinigate::policy::{SourceFile, resolve};
+use gateway_common::event::Event;
+use gateway_common::reason::{Reason, Verdict};
+use gateway_common::table::TestContext;
+
+/// The policy of most tables.
+pub const WARD: &str = include_str!("ward.yaml");
+
+/// What a frame must come to.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    verdict: Verdict,
+    reason: Reason,
+    rule: Option<&'static str>,
+}
+
+pub fn pass(reason: Reason, rule: &'static str) -> Expected {
+    Expected { verdict: Verdict::Pass, reason, rule: Some(rule) }
+}
+
+/// Passes, and no rule has a part in it.
+pub fn pass_unruled(reason: Reason) -> Expected {
+    Expected { verdict: Verdict::Pass, reason, rule: None }
+}
+
+pub fn drop(reason: Reason) -> Expected {
+    Expected { verdict: Verdict::Drop, reason, rule: None }
+}
+
+pub fn drop_by(reason: Reason, rule: &'static str) -> Expected {
+    Expected { verdict: Verdict::Drop, reason, rule: Some(rule) }
+}
+
+pub fn audit(reason: Reason) -> Expected {
+    Expected { verdict: Verdict::Audit, reason, rule: None }
+}
+
+pub fn observe(reason: Reason) -> Expected {
+    Expected { verdict: Verdict::Observe, reason, rule: None }
+}
+
+/// One policy in force.
+pub struct Bench {
+    trial: Trial,
+    interfaces: BTreeMap<String, u32>,
+    /// Nanoseconds on the clock of the frames.
+    pub now: u64,
+    log: String,
+}
+
+impl Bench {
+    pub fn new(policy: &str) -> Self {
+        let image = image(policy);
+        // Numbers that no machine gives its interfaces in this order.
+        let interfaces: BTreeMap<String, u32> = image
+            .manifest
+            .interfaces
+            .iter()
+            .zip(101..)
+            .map(|(entry, index)| (entry.name.clone(), index))
+            .collect();
+        let trial = Trial::new(&image, &interfaces).unwrap();
+        Self { trial, interfaces, now: 3_600_000_000_000, log: String::new() }
+    }
+
+    pub fn ward() -> Self {
+        Self::new(WARD)
+    }
+
+    /// Puts another policy in force.
+    pub fn swap(&mut self, policy: &str) {
+        self.trial.swap(&image(policy)).unwrap();
+        writeln!(self.log, "-- another policy").unwrap();
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, seconds: u64) {
+        self.now += seconds * 1_000_000_000;
+        writeln!(self.log, "-- {seconds} s later").unwrap();
+    }
+
+    /// Runs a frame that arrives on `interface`, and compares all that can be seen of it.
+    #[track_caller]
+    pub fn frame(&mut self, what: &str, interface: &str, frame: &[u8], expected: Expected) {
+        let before = self.counters();
+        self.trial.events();
+        let ifindex = self.interfaces.get(interface).copied().unwrap_or(999);
+        let context = TestContext { now: self.now, ifindex, reserved: 0 };
+        let outcome = self.trial.run(context, frame).unwrap();
+        let after = self.counters();
+
+        let (key, bytes) = self.moved(what, &before, &after);
+        writeln!(self.log, "{what}: {key:?}").unwrap();
+        let rules = moved_rules(&before, &after);
+        let seen = (key.verdict, key.reason, rules.first().map(String::as_str));
+        assert_eq!(seen, (expected.verdict, expected.reason, expected.rule), "{what}\n{}", self.log);
+        assert!(rules.len() <= 1, "{what}: one packet, one rule: {rules:?}");
+        assert_eq!(bytes, frame.len() as u64, "{what}: bytes counted");
+        assert_eq!(outcome.passed(), expected.verdict != Verdict::Drop, "{what}: action {}", outcome.action);
+        assert_eq!(outcome.frame, frame, "{what}: the frame goes on as it came");
+    }
+
+    /// The segments of the last frame's pair: source and destination.
+    #[track_caller]
+    pub fn frame_between(
+        &mut self,
+        what: &str,
+        interface: &str,
+        frame: &[u8],
+        expected: Expected,
+        (source, destination): (&str, &str),
+    ) {
+        let before = self.counters();
+        self.frame(what, interface, frame, expected);
+        let after = self.counters();
+        let (key, _) = self.moved(what, &before, &after);
+        assert_eq!((key.source.as_str(), key.destination.as_str()), (source, destination), "{what}");
+    }
+
+    /// Runs the egress program on a frame that the gateway sends itself.
+    pub fn sends(&mut self, what: &str, frame: &[u8]) {
+        let outcome = self.trial.send(frame).unwrap();
+        assert_eq!(outcome.action.cast_signed(), -1, "{what}: the egress program never decides");
+        writeln!(self.log, "gateway sends {what}").unwrap();
+    }
+
+    /// Runs a frame and says only whether it passes.
+    pub fn passes(&self, interface: &str, frame: &[u8]) -> bool {
+        let context = TestContext { now: self.now, ifindex: self.interfaces[interface], reserved: 0 };
+        self.trial.run(context, frame).unwrap().passed()
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.trial.counters().unwrap()
+    }
+
+    pub fn events(&mut self) -> Vec<Event> {
+        self.trial.events()
+    }
+
+    /// Connections that live now.
+    pub fn live(&self) -> usize {
+        self.trial.connections(self.now).unwrap().len()
+    }
+
+    /// The one pair counter that moved, by one packet, and by how many bytes.
+    #[track_caller]
+    fn moved(&self, what: &str, before: &Counters, after: &Counters) -> (PairKey, u64) {
+        let moved: Vec<_> = after
+            .pairs
+            .iter()
+            .filter_map(|(key, counter)| {
+                let old = before.pairs.get(key).copied().unwrap_or_default();
+                (*counter != old)
+                    .then(|| (key.clone(), counter.packets - old.packets, counter.bytes - old.bytes))
+            })
+            .collect();
+        let [(key, 1, bytes)] = &moved[..] else {
+            panic!("{what}: one packet moves one counter by one, but: {moved:#?}\n{}", self.log)
+        };
+        (key.clone(), *bytes)
+    }
+}
+
+fn moved_rules(before: &Counters, after: &Counters) -> Vec<String> {
+    let moved = after.rules.iter().filter(|(rule, counter)| before.rules.get(*rule) != Some(counter));
+    moved.map(|(rule, _)| rule.clone()).collect()
+}
+
+/// A policy's text, compiled.
+#[track_caller]
+pub fn image(policy: &str) -> Image {
+    let resolved = resolve(vec![SourceFile::new("policy.yaml", policy)]);
+    let Some(policy) = resolved.policy else { panic!("{:#?}", resolved.diagnostics) };
+    compile(&policy).unwrap()
+}

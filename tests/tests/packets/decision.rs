@@ -1,0 +1,140 @@
+//! Promises 1, 2, 4 and 12: default deny, denies override, modes, and every verdict has an origin.
+
+use gateway_common::reason::{Reason, Verdict};
+
+use crate::bench::{Bench, audit, drop, drop_by, observe, pass};
+use crate::frame::{SYN, echo, icmp_header, packet, tcp, udp};
+
+#[test]
+fn promise_1_nothing_passes_without_a_flow() {
+    let mut bench = Bench::ward();
+    let cases = [
+        ("another port", "a0", tcp("10.0.1.5", "10.0.2.5", (1, 105), SYN)),
+        ("the port below", "a0", tcp("10.0.1.5", "10.0.2.5", (1, 103), SYN)),
+        ("another protocol on the port", "a0", udp("10.0.1.5", "10.0.2.5", (1, 104))),
+        ("the other way", "b0", tcp("10.0.2.5", "10.0.1.5", (1, 104), SYN)),
+        ("within a segment", "a0", tcp("10.0.1.5", "10.0.1.6", (1, 104), SYN)),
+        ("to the world", "a0", tcp("10.0.1.5", "203.0.113.99", (1, 443), SYN)),
+        ("from the world", "w0", tcp("203.0.113.17", "10.0.1.5", (1, 443), SYN)),
+        ("from world to world", "w0", tcp("203.0.113.17", "203.0.113.18", (1, 443), SYN)),
+        ("an unnamed group", "a0", udp("10.0.1.5", "239.255.255.251", (1, 3702))),
+        ("a protocol by number", "a0", packet("10.0.1.5", "10.0.2.5", 47, &[0; 8])),
+        ("an ICMP type", "a0", packet("10.0.1.5", "10.0.2.5", 1, &icmp_header(13, 0, [0, 0]))),
+        ("IPv6 likewise", "a0", tcp("fd00:1::5", "fd00:2::5", (1, 105), SYN)),
+    ];
+    for (what, interface, frame) in cases {
+        bench.frame(what, interface, &frame, drop(Reason::NoFlow));
+    }
+    assert_eq!(bench.live(), 0, "what is dropped leaves no connection behind");
+}
+
+#[test]
+fn promise_12_a_flow_names_its_packets() {
+    let mut bench = Bench::ward();
+    let cases = [
+        ("TCP", "a0", tcp("10.0.1.5", "10.0.2.5", (1, 104), SYN), "store"),
+        ("TCP over IPv6", "a0", tcp("fd00:1::5", "fd00:2::5", (1, 11112), SYN), "store"),
+        ("UDP", "a0", udp("10.0.1.5", "10.0.2.5", (1, 53)), "ask"),
+        ("echo", "a0", echo("10.0.1.5", "10.0.2.5", 8, 7), "reach"),
+        ("ICMPv6 echo", "a0", echo("fd00:1::5", "fd00:2::5", 128, 7), "reach"),
+        ("ESP", "a0", packet("10.0.1.5", "10.0.2.5", 50, &[0; 16]), "tunnel"),
+        ("a group", "a0", udp("10.0.1.5", "239.255.255.250", (1, 3702)), "discover"),
+        ("a prefix in the world", "a0", tcp("10.0.1.5", "203.0.113.16", (1, 443), SYN), "update"),
+        ("its last address", "a0", tcp("10.0.1.5", "203.0.113.23", (1, 443), SYN), "update"),
+        ("first of a range", "a0", tcp("10.0.1.128", "10.0.2.64", (1, 5000), SYN), "high-ports"),
+        ("last of a range", "a0", tcp("10.0.1.131", "10.0.2.127", (1, 5010), SYN), "high-ports"),
+        ("an ICMP type", "a0", packet("10.0.1.5", "10.0.2.5", 1, &icmp_header(17, 0, [0, 0])), "mask"),
+    ];
+    for (what, interface, frame, rule) in cases {
+        bench.frame(what, interface, &frame, pass(Reason::Flow, rule));
+    }
+    let beyond = [
+        ("below the range", tcp("10.0.1.127", "10.0.2.64", (1, 5000), SYN)),
+        ("above the range", tcp("10.0.1.132", "10.0.2.64", (1, 5000), SYN)),
+        ("below the prefix", tcp("10.0.1.128", "10.0.2.63", (1, 5000), SYN)),
+        ("above the prefix", tcp("10.0.1.128", "10.0.2.128", (1, 5000), SYN)),
+        ("below the ports", tcp("10.0.1.128", "10.0.2.64", (1, 4999), SYN)),
+        ("above the ports", tcp("10.0.1.128", "10.0.2.64", (1, 5011), SYN)),
+        ("behind the world's prefix", tcp("10.0.1.5", "203.0.113.24", (1, 443), SYN)),
+    ];
+    for (what, frame) in beyond {
+        bench.frame(what, "a0", &frame, drop(Reason::NoFlow));
+    }
+}
+
+#[test]
+fn promise_2_a_deny_overrides_every_allow() {
+    let mut bench = Bench::ward();
+    let stolen = tcp("10.0.1.66", "10.0.2.5", (1, 104), SYN);
+    bench.frame("denied", "a0", &stolen, drop_by(Reason::Denied, "lost-device"));
+    let v6 = udp("fd00:1::66", "fd00:2::5", (1, 53));
+    bench.frame("denied over IPv6", "a0", &v6, drop_by(Reason::Denied, "lost-device"));
+    let other_service = tcp("10.0.1.66", "10.0.2.5", (1, 11112), SYN);
+    bench.frame("a service that the deny leaves alone", "a0", &other_service, pass(Reason::Flow, "store"));
+    bench.frame(
+        "its neighbour",
+        "a0",
+        &tcp("10.0.1.67", "10.0.2.5", (1, 104), SYN),
+        pass(Reason::Flow, "store"),
+    );
+}
+
+#[test]
+fn promise_4_the_stricter_mode_of_both_segments_decides() {
+    let mut bench = Bench::ward();
+    let to = |to: &str| tcp("10.0.5.5", to, (1, 105), SYN);
+    bench.frame("observe to observe", "o0", &to("10.0.51.5"), observe(Reason::NoFlow));
+    bench.frame("observe to audit", "o0", &to("10.0.6.5"), audit(Reason::NoFlow));
+    bench.frame("observe to enforce", "o0", &to("10.0.2.5"), drop(Reason::NoFlow));
+    bench.frame("observe to the world", "o0", &to("203.0.113.9"), drop(Reason::NoFlow));
+    let back = tcp("10.0.2.5", "10.0.5.5", (1, 105), SYN);
+    bench.frame("enforce to observe", "b0", &back, drop(Reason::NoFlow));
+    let audited = tcp("10.0.6.5", "10.0.5.5", (1, 105), SYN);
+    bench.frame("audit to observe", "u0", &audited, audit(Reason::NoFlow));
+    bench.frame(
+        "spoofed while observed",
+        "o0",
+        &tcp("10.0.6.5", "10.0.51.5", (1, 1), SYN),
+        observe(Reason::Spoofed),
+    );
+    bench.frame(
+        "spoofed while audited",
+        "u0",
+        &tcp("10.0.5.5", "10.0.51.5", (1, 1), SYN),
+        audit(Reason::Spoofed),
+    );
+    let allowed = tcp("10.0.5.5", "10.0.6.5", (1, 104), SYN);
+    bench.frame("allowed is allowed in any mode", "o0", &allowed, pass(Reason::Flow, "from-watched"));
+    assert_eq!(bench.live(), 1, "only the allowed one has a connection");
+}
+
+#[test]
+fn promise_12_an_event_names_what_was_dropped() {
+    let mut bench = Bench::ward();
+    bench.frame(
+        "denied",
+        "a0",
+        &tcp("10.0.1.66", "10.0.2.5", (4_321, 104), SYN),
+        drop_by(Reason::Denied, "lost-device"),
+    );
+    let events = bench.events();
+    let [event] = &events[..] else { panic!("one event: {events:?}") };
+    assert_eq!(event.reason, Reason::Denied as u8);
+    assert_eq!(event.verdict, Verdict::Drop as u8);
+    assert_eq!(u16::from_be(event.source_port), 4_321);
+    assert_eq!(u16::from_be(event.destination_port), 104);
+    assert_eq!(event.protocol, 6);
+    assert_eq!(event.tcp_flags, SYN);
+    assert_eq!(event.source_mac, crate::frame::SENDER);
+    assert_eq!(event.ethertype, 0x0800);
+    assert_eq!(event.length, 54);
+    assert_eq!(event.packets, 1);
+    assert_ne!(event.rule, u32::MAX);
+    assert_eq!(event.source[1].to_ne_bytes(), [0, 0, 0xff, 0xff, 10, 0, 1, 66]);
+
+    bench.frame("audited", "u0", &tcp("10.0.6.5", "10.0.5.5", (1, 105), SYN), audit(Reason::NoFlow));
+    assert_eq!(bench.events().len(), 1, "what would be dropped is reported");
+    bench.frame("observed", "o0", &tcp("10.0.5.5", "10.0.51.5", (1, 105), SYN), observe(Reason::NoFlow));
+    bench.frame("allowed", "a0", &tcp("10.0.1.5", "10.0.2.5", (1, 104), SYN), pass(Reason::Flow, "store"));
+    assert!(bench.events().is_empty(), "what passes is not");
+}

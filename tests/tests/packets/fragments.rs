@@ -1,0 +1,101 @@
+//! Promise 6: later fragments follow the verdict of their first.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use gateway_common::reason::Reason;
+
+use crate::bench::{Bench, drop, pass};
+use crate::frame::{IPV4, IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp_header, udp_header};
+
+const MORE: u16 = 0x2000;
+
+fn v4(from: [u8; 4], protocol: u8, word: u16, payload: &[u8]) -> Vec<u8> {
+    ethernet(IPV4, &ipv4(from.into(), Ipv4Addr::new(10, 0, 2, 5), protocol, word, payload))
+}
+
+fn v6(next: u8, offset: u16, more: bool, identification: u32, payload: &[u8]) -> Vec<u8> {
+    let from: Ipv6Addr = "fd00:1::5".parse().unwrap();
+    let to: Ipv6Addr = "fd00:2::5".parse().unwrap();
+    let mut header = vec![next, 0];
+    header.extend((offset << 3 | u16::from(more)).to_be_bytes());
+    header.extend(identification.to_be_bytes());
+    ethernet(IPV6, &ipv6(from, to, 44, 64, &[&header[..], payload].concat()))
+}
+
+/// The first fragment of a long datagram: its length field names more than is here.
+fn first_part(ports: (u16, u16)) -> Vec<u8> {
+    let mut part = udp_header(ports, 16);
+    part[4..6].copy_from_slice(&1_000_u16.to_be_bytes());
+    part
+}
+
+#[test]
+fn promise_6_later_fragments_follow_their_first() {
+    let mut bench = Bench::ward();
+    let own = [10, 0, 1, 5];
+    bench.frame("later before first", "a0", &v4(own, UDP, 3, &[7; 16]), drop(Reason::UnknownFragment));
+    bench.frame("first", "a0", &v4(own, UDP, MORE, &first_part((1, 53))), pass(Reason::Flow, "ask"));
+    bench.frame("middle", "a0", &v4(own, UDP, MORE | 3, &[7; 16]), pass(Reason::Established, "ask"));
+    bench.frame("last", "a0", &v4(own, UDP, 5, &[7; 16]), pass(Reason::Established, "ask"));
+    bench.frame("another host's", "a0", &v4([10, 0, 1, 6], UDP, 5, &[7; 16]), drop(Reason::UnknownFragment));
+    bench.frame("from elsewhere", "b0", &v4(own, UDP, 5, &[7; 16]), drop(Reason::Spoofed));
+    bench.wait(31);
+    bench.frame("after its time", "a0", &v4(own, UDP, 5, &[7; 16]), drop(Reason::UnknownFragment));
+}
+
+#[test]
+fn promise_6_fragments_of_a_dropped_datagram_are_dropped() {
+    let mut bench = Bench::ward();
+    let own = [10, 0, 1, 5];
+    bench.frame("first", "a0", &v4(own, UDP, MORE, &first_part((1, 54))), drop(Reason::NoFlow));
+    bench.frame("later", "a0", &v4(own, UDP, 3, &[7; 16]), drop(Reason::UnknownFragment));
+}
+
+#[test]
+fn promise_6_fragments_that_could_rewrite_a_header_are_dropped() {
+    let mut bench = Bench::ward();
+    let own = [10, 0, 1, 5];
+    let header = tcp_header((1, 104), SYN);
+    bench.frame(
+        "TCP header cut in two",
+        "a0",
+        &v4(own, TCP, MORE, &header[..16]),
+        drop(Reason::InvalidFragment),
+    );
+    bench.frame("UDP header cut in two", "a0", &v4(own, UDP, MORE, &[0; 4]), drop(Reason::InvalidFragment));
+    bench.frame(
+        "whole TCP header",
+        "a0",
+        &v4(own, TCP, MORE, &[&header[..], &[0; 4]].concat()),
+        pass(Reason::Flow, "store"),
+    );
+    bench.frame("second at 8 bytes", "a0", &v4(own, TCP, 1, &[0; 16]), drop(Reason::InvalidFragment));
+    bench.frame("second at 16 bytes", "a0", &v4(own, TCP, 2, &[0; 16]), drop(Reason::InvalidFragment));
+    bench.frame("second at 24 bytes", "a0", &v4(own, TCP, 3, &[0; 16]), pass(Reason::Established, "store"));
+}
+
+#[test]
+fn promise_6_ipv6_fragments() {
+    let mut bench = Bench::ward();
+    bench.frame("later before first", "a0", &v6(UDP, 3, false, 9, &[7; 16]), drop(Reason::UnknownFragment));
+    bench.frame("first", "a0", &v6(UDP, 0, true, 9, &first_part((1, 53))), pass(Reason::Flow, "ask"));
+    bench.frame("later", "a0", &v6(UDP, 3, false, 9, &[7; 16]), pass(Reason::Established, "ask"));
+    bench.frame("another datagram's", "a0", &v6(UDP, 3, false, 10, &[7; 16]), drop(Reason::UnknownFragment));
+    bench.frame(
+        "an atomic fragment",
+        "a0",
+        &v6(UDP, 0, false, 11, &udp_header((2, 53), 4)),
+        pass(Reason::Flow, "ask"),
+    );
+    bench.frame("TCP at 8 bytes", "a0", &v6(TCP, 1, false, 12, &[0; 16]), drop(Reason::InvalidFragment));
+    let twice = [44, 0, 0, 1, 0, 0, 0, 9, UDP, 0, 0, 1, 0, 0, 0, 9];
+    let payload = [&twice[..], &first_part((1, 53))].concat();
+    let from = "fd00:1::5".parse().unwrap();
+    let to = "fd00:2::5".parse().unwrap();
+    bench.frame(
+        "two fragment headers",
+        "a0",
+        &ethernet(IPV6, &ipv6(from, to, 44, 64, &payload)),
+        drop(Reason::MalformedIpv6),
+    );
+}

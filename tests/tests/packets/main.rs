@@ -1,0 +1,16 @@
+//! Packet tables: frames through the real programs (`BPF_PROG_TEST_RUN`), each with the verdict, the
+//! reason, the rule and the one counter that it must move.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod bench;
+mod connections;
+mod decision;
+mod fragments;
+mod frame;
+mod generations;
+mod icmp;
+mod limits;
+mod neighbours;
+mod noise;
+mod parsing;
+mod places;

@@ -1,0 +1,156 @@
+//! Promise 5: interface and tag give the segment, and a source belongs to its segment. Promise 11:
+//! the gateway is a segment, and others reach it only by a flow.
+
+use gateway_common::reason::Reason;
+
+use crate::bench::{Bench, drop, pass, pass_unruled};
+use crate::frame::SENDER;
+use crate::frame::{SERVICE_VLAN, SYN, VLAN, arp, ethernet, tagged, tcp, udp};
+
+#[test]
+fn promise_5_interface_and_tag_give_the_segment() {
+    let mut bench = Bench::ward();
+    let store = tcp("10.0.1.5", "10.0.2.5", (40_000, 104), SYN);
+    let from_trunk = tcp("10.0.3.5", "10.0.2.5", (40_000, 104), SYN);
+    let stacked = tcp("10.0.4.5", "10.0.2.5", (40_000, 104), SYN);
+
+    bench.frame_between("access port", "a0", &store, pass(Reason::Flow, "store"), ("alpha", "beta"));
+    bench.frame("tag on an access port", "a0", &tagged(VLAN, 10, &store), drop(Reason::UnknownVlan));
+    bench.frame(
+        "priority tag on an access port",
+        "a0",
+        &tagged(VLAN, 0xe000, &store),
+        pass(Reason::Established, "store"),
+    );
+    bench.frame(
+        "interface without a policy",
+        "nowhere",
+        &tcp("10.0.1.5", "10.0.2.5", (1, 104), SYN),
+        drop(Reason::UnknownInterface),
+    );
+
+    bench.frame("no tag on a trunk", "t0", &from_trunk, drop(Reason::UnknownVlan));
+    bench.frame("tag of the trunk", "t0", &tagged(VLAN, 30, &from_trunk), pass(Reason::Flow, "from-trunk"));
+    bench.frame("another tag on the trunk", "t0", &tagged(VLAN, 31, &from_trunk), drop(Reason::UnknownVlan));
+    bench.frame("tag of a VLAN of another port", "t0", &tagged(VLAN, 10, &store), drop(Reason::UnknownVlan));
+
+    let both = tagged(SERVICE_VLAN, 100, &tagged(VLAN, 40, &stacked));
+    bench.frame("two tags as named", "q0", &both, pass(Reason::Flow, "from-trunk"));
+    bench.frame("inner tag alone", "q0", &tagged(VLAN, 40, &stacked), drop(Reason::UnknownVlan));
+    let wrong_outer = tagged(SERVICE_VLAN, 101, &tagged(VLAN, 40, &stacked));
+    bench.frame("another outer tag", "q0", &wrong_outer, drop(Reason::UnknownVlan));
+    let on_plain_trunk = tagged(SERVICE_VLAN, 30, &tagged(VLAN, 30, &from_trunk));
+    bench.frame("two tags on a plain trunk", "t0", &on_plain_trunk, drop(Reason::UnknownVlan));
+    let priority_outer = tagged(VLAN, 0, &tagged(VLAN, 30, &from_trunk));
+    bench.frame("priority tag around a tag", "t0", &priority_outer, drop(Reason::UnknownVlan));
+    let three = tagged(VLAN, 30, &tagged(VLAN, 30, &tagged(VLAN, 30, &from_trunk)));
+    bench.frame("three tags", "t0", &three, drop(Reason::UnknownVlan));
+}
+
+#[test]
+fn promise_5_a_source_belongs_to_its_segment() {
+    let mut bench = Bench::ward();
+    let cases = [
+        ("another segment's IPv4", "a0", tcp("10.0.2.9", "10.0.2.5", (1, 104), SYN), Reason::Spoofed),
+        ("another segment's IPv6", "a0", tcp("fd00:2::9", "fd00:2::5", (1, 104), SYN), Reason::Spoofed),
+        ("the world's address inside", "a0", udp("203.0.113.9", "10.0.2.5", (1, 53)), Reason::Spoofed),
+        ("an inside address from the WAN", "w0", tcp("10.0.1.5", "10.0.2.5", (1, 104), SYN), Reason::Spoofed),
+        ("the gateway's own address", "a0", udp("10.0.1.1", "10.0.2.5", (1, 53)), Reason::Spoofed),
+        ("just below the subnet", "a0", udp("10.0.0.255", "10.0.2.5", (1, 53)), Reason::Spoofed),
+        ("loopback", "a0", udp("127.0.0.1", "10.0.2.5", (1, 53)), Reason::Martian),
+        ("multicast", "a0", udp("224.0.0.1", "10.0.2.5", (1, 53)), Reason::Martian),
+        ("broadcast", "a0", udp("255.255.255.255", "10.0.2.5", (1, 53)), Reason::Martian),
+        ("this network", "a0", udp("0.0.0.9", "10.0.2.5", (1, 53)), Reason::Martian),
+        ("IPv6 loopback", "a0", udp("::1", "fd00:2::5", (1, 53)), Reason::Martian),
+        ("IPv6 multicast", "a0", udp("ff02::1", "fd00:2::5", (1, 53)), Reason::Martian),
+        ("IPv4 in IPv6", "a0", udp("::ffff:10.0.1.5", "fd00:2::5", (1, 53)), Reason::Martian),
+        ("IPv4 in IPv6 as destination", "a0", udp("fd00:1::5", "::ffff:10.0.2.5", (1, 53)), Reason::Martian),
+        ("no address yet", "a0", udp("0.0.0.0", "10.0.2.5", (68, 67)), Reason::Martian),
+        ("no address, not DHCP", "a0", udp("0.0.0.0", "255.255.255.255", (68, 69)), Reason::Martian),
+        ("link-local to another segment", "a0", udp("fe80::5", "fd00:2::5", (1, 53)), Reason::Martian),
+    ];
+    for (what, interface, frame, reason) in cases {
+        bench.frame(what, interface, &frame, drop(reason));
+    }
+    bench.frame("lowest host", "a0", &udp("10.0.1.0", "10.0.2.5", (1, 53)), pass(Reason::Flow, "ask"));
+    bench.frame("highest host", "a0", &udp("10.0.1.255", "10.0.2.5", (1, 53)), pass(Reason::Flow, "ask"));
+}
+
+#[test]
+fn promise_11_the_gateway_is_reached_only_by_a_flow() {
+    let mut bench = Bench::ward();
+    let administer = tcp("10.0.1.5", "10.0.1.1", (1, 22), SYN);
+    bench.frame_between(
+        "a flow to it",
+        "a0",
+        &administer,
+        pass(Reason::Flow, "administer"),
+        ("alpha", "gateway"),
+    );
+    bench.frame("no flow to it", "b0", &tcp("10.0.2.5", "10.0.2.1", (1, 22), SYN), drop(Reason::NoFlow));
+    bench.frame(
+        "a prefix does not open it",
+        "a0",
+        &tcp("10.0.1.5", "10.0.2.1", (1, 104), SYN),
+        drop(Reason::NoFlow),
+    );
+    bench.frame(
+        "from the WAN",
+        "w0",
+        &tcp("203.0.113.9", "198.51.100.1", (1, 22), SYN),
+        drop(Reason::NoFlow),
+    );
+    let discover = udp("0.0.0.0", "255.255.255.255", (68, 67));
+    bench.frame("DHCP before an address", "a0", &discover, pass(Reason::Flow, "lease"));
+    bench.frame("DHCP without a flow", "b0", &discover, drop(Reason::NoFlow));
+}
+
+#[test]
+fn promise_11_replies_to_the_gateway_pass() {
+    let mut bench = Bench::ward();
+    // The egress program reads the kernel's clock.
+    bench.now = coarse_now();
+    let reply = tcp("10.0.2.5", "10.0.2.1", (443, 50_000), SYN | crate::frame::ACK);
+    bench.frame("a reply to nothing", "b0", &reply, drop(Reason::NotInConnection));
+    bench.sends("a SYN", &tcp("10.0.2.1", "10.0.2.5", (50_000, 443), SYN));
+    bench.frame_between("its reply", "b0", &reply, pass_unruled(Reason::Established), ("beta", "gateway"));
+    bench.frame("from elsewhere", "a0", &reply, drop(Reason::Spoofed));
+    bench.sends("a query", &udp("fd00:1::1", "fd00:1::5", (50_001, 53)));
+    bench.frame(
+        "its answer",
+        "a0",
+        &udp("fd00:1::5", "fd00:1::1", (53, 50_001)),
+        pass_unruled(Reason::Established),
+    );
+    bench.frame("another port's", "a0", &udp("fd00:1::5", "fd00:1::1", (54, 50_001)), drop(Reason::NoFlow));
+    bench.sends("a multicast", &udp("10.0.1.1", "239.1.1.1", (5353, 5353)));
+    bench.frame(
+        "as if the group answered",
+        "a0",
+        &udp("239.1.1.1", "10.0.1.1", (5353, 5353)),
+        drop(Reason::Martian),
+    );
+}
+
+#[test]
+fn promise_6_other_ethertypes_pass_only_where_listed() {
+    let mut bench = Bench::ward();
+    let lldp = ethernet(0x88cc, &[0; 46]);
+    let spanning_tree = ethernet(38, &[0x42; 46]);
+    bench.frame("listed", "t0", &tagged(VLAN, 30, &lldp), pass_unruled(Reason::EtherType));
+    bench.frame("listed as LLC", "t0", &tagged(VLAN, 30, &spanning_tree), pass_unruled(Reason::EtherType));
+    bench.frame("not listed", "a0", &lldp, drop(Reason::UnlistedEtherType));
+    bench.frame("LLC not listed", "a0", &spanning_tree, drop(Reason::UnlistedEtherType));
+    bench.frame(
+        "ARP needs no listing",
+        "a0",
+        &arp(1, SENDER, "10.0.1.5", "10.0.1.1"),
+        pass_unruled(Reason::LinkLocal),
+    );
+}
+
+/// Nanoseconds of the clock that the egress program reads.
+fn coarse_now() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).unwrap();
+    u64::try_from(now.tv_sec()).unwrap() * 1_000_000_000 + u64::try_from(now.tv_nsec()).unwrap()
+}
