@@ -1,5 +1,6 @@
 //! `clinigate detach`: the only way off.
 
+use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -59,22 +60,24 @@ impl Detach {
         if !self.yes && !confirmed()? {
             bail!("nothing was taken off");
         }
-        let removed = match service {
-            Some(client) => through_service(client)?,
-            None => {
-                let detached = dataplane::detach(&self.instance.options())?;
-                Removed {
-                    interfaces: detached.interfaces,
-                    generations: detached.generations,
-                    service_stopped: false,
-                }
-            }
-        };
+        let removed = service.map_or_else(|| self.here(), through_service)?;
         match format {
             Format::Json => print_json(&removed)?,
             Format::Text => print(text(&removed))?,
         }
         Ok(Outcome::Fine)
+    }
+}
+
+impl Detach {
+    /// Nobody owns the pins but us.
+    fn here(&self) -> anyhow::Result<Removed> {
+        let detached = dataplane::detach(&self.instance.options())?;
+        Ok(Removed {
+            interfaces: detached.interfaces,
+            generations: detached.generations,
+            service_stopped: false,
+        })
     }
 }
 
@@ -108,7 +111,8 @@ fn text(removed: &Removed) -> String {
     };
     if !removed.generations.is_empty() {
         let numbers: Vec<String> = removed.generations.iter().map(u32::to_string).collect();
-        text += &format!("removed the tables of generation {}\n", numbers.join(", "));
+        writeln!(text, "removed the tables of generation {}", numbers.join(", "))
+            .expect("writing to a String does not fail");
     }
     if removed.service_stopped {
         text += "the service ends\n";

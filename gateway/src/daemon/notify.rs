@@ -1,4 +1,4 @@
-//! Word to systemd (sd_notify(3)). Without systemd, none of it does anything.
+//! Word to systemd (`sd_notify(3)`). Without systemd, none of it does anything.
 
 use std::time::Duration;
 

@@ -40,10 +40,10 @@ pub enum Ended {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The control socket.
-    #[error("{}", chain(.0))]
+    #[error(transparent)]
     Control(#[from] ListenError),
     /// The metrics port.
-    #[error("cannot serve metrics on {address}: {source}")]
+    #[error("cannot serve metrics on {address}")]
     Metrics {
         /// Address and port.
         address: SocketAddr,
@@ -51,16 +51,16 @@ pub enum RunError {
         source: io::Error,
     },
     /// No policy is in force, and none can be put there.
-    #[error("no policy is in force: {0}")]
+    #[error("no policy is in force")]
     NoPolicy(#[source] ChangeError),
     /// The kernel or the machine.
-    #[error("{}", chain(.0))]
+    #[error(transparent)]
     Machine(#[from] DataplaneError),
     /// The process itself.
-    #[error("cannot start: {0}")]
+    #[error("cannot start")]
     Process(#[from] io::Error),
     /// The metrics themselves: a defect.
-    #[error("cannot count: {0}")]
+    #[error("cannot count")]
     Counting(#[from] prometheus::Error),
 }
 
@@ -194,7 +194,7 @@ async fn changed(changes: &mut Option<NetworkChanges>) {
             }
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn reconcile(service: &Arc<Service>) {
@@ -237,7 +237,7 @@ impl control::Handler for Handle {
                 generations: detached.generations,
             }),
         };
-        reply.unwrap_or_else(|error| Reply::Error { kind: error.kind(), message: error.to_string() })
+        reply.unwrap_or_else(|error| Reply::Error { kind: error.kind(), message: chain(&error) })
     }
 
     fn answered(&self, reply: &Reply) {
@@ -252,7 +252,7 @@ impl Pages for Handle {
         self.ask(|service| {
             let look = service.look();
             if let Err(error) = &look {
-                error!("cannot read the kernel's counters: {error}");
+                error!("cannot read the kernel's counters: {}", chain(error));
             }
             let reading = look.ok().map(|look| look.reading());
             service.metrics.page(reading.as_ref()).map_err(|error| error.to_string())

@@ -56,7 +56,7 @@ pub enum ChangeError {
     #[error(transparent)]
     Policy(#[from] PrepareError),
     /// The kernel or the machine refuses it.
-    #[error("{}", chain(.0))]
+    #[error(transparent)]
     Machine(#[from] DataplaneError),
     /// The policy was taken off.
     #[error("the service has been detached and is ending")]
@@ -164,9 +164,12 @@ impl Service {
         );
         let fallback = self.last_good(kept.source, kept.commit).map_err(ChangeError::from);
         match fallback.and_then(|prepared| self.put_prepared(prepared, begun)) {
-            Ok(_) => Ok(()),
+            Ok(change) => {
+                warn!(generation = change.generation, "the last good policy came into force");
+                Ok(())
+            }
             Err(error) => {
-                error!("the last good policy cannot be put into force either: {error}");
+                error!("the last good policy cannot be put into force either: {}", chain(&error));
                 Err(refused)
             }
         }
@@ -289,14 +292,14 @@ impl Service {
             }
             Err(refused) => {
                 self.metrics.refused(took);
-                error!(%source, "refused a policy; what was in force before still is: {refused}");
+                error!("refused the policy of {source}; nothing in force was changed: {}", chain(refused));
             }
         }
         lock(&self.memory).last_apply = Some(LastApply {
             at: unix_now(),
             took_ms: milliseconds(took),
             source: directory.to_owned(),
-            error: result.as_ref().err().map(ToString::to_string),
+            error: result.as_ref().err().map(|error| chain(error)),
         });
     }
 
@@ -307,7 +310,7 @@ impl Service {
         let trouble = match self.try_reconcile() {
             Ok(trouble) => trouble,
             Err(ChangeError::Detached) => return,
-            Err(error) => vec![error.to_string()],
+            Err(error) => vec![chain(&error)],
         };
         let mut memory = lock(&self.memory);
         if memory.trouble != trouble {
@@ -339,7 +342,8 @@ impl Service {
             Some(prepared) if prepared.addresses != addresses => {
                 info!("the gateway's addresses changed: compiling the policy in force again");
                 let begun = Instant::now();
-                self.put_prepared(prepared.text.prepare(addresses)?, begun)?;
+                let change = self.put_prepared(prepared.text.prepare(addresses)?, begun)?;
+                info!(generation = change.generation, took_ms = change.took_ms, "it came into force");
             }
             None if reconciled.addresses_changed => trouble.push(
                 "the gateway's addresses changed, and the text of the policy in force is not at hand: apply it again"
@@ -396,7 +400,7 @@ impl Service {
 
     /// Whether the gateway does its work, in a sentence.
     pub(super) fn health(&self) -> Result<String, String> {
-        let status = self.status().map_err(|error| error.to_string())?;
+        let status = self.status().map_err(|error| chain(&error))?;
         let Some(policy) = &status.policy else { return Err("no policy is in force".to_owned()) };
         let unattached: Vec<&str> =
             status.interfaces.iter().filter(|it| it.mode.is_none()).map(|it| it.name.as_str()).collect();
