@@ -137,8 +137,13 @@ impl World {
     }
 
     fn addresses(&self, set: &AddressSet) -> Ranges {
-        let own = set.ranges.difference(&self.gateway);
-        set.segments.iter().fold(own, |all, id| all.union(&self.segments[usize::from(id.0)]))
+        let mut all = set.ranges.difference(&self.gateway);
+        for id in &set.segments {
+            let segment = self.segment(*id);
+            all.v4.extend(&segment.v4);
+            all.v6.extend(&segment.v6);
+        }
+        Ranges { v4: ranges::normalise(all.v4), v6: ranges::normalise(all.v6) }
     }
 }
 

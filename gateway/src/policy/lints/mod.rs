@@ -12,18 +12,24 @@ mod rules;
 mod segments;
 mod services;
 
+use std::collections::BTreeMap;
+
 use covered::Coverage;
 use denied::{Budget, Spent, denied};
 use extent::World;
 use rules::{Rules, kind};
 
-use super::diagnostic::Diagnostic;
+use super::diagnostic::{Diagnostic, Place};
 use super::model::{Policy, Rule, RuleKind, SegmentId};
 
 /// Memberships that are looked at to compare rules: a second or two.
 const BUDGET: u64 = 100_000_000;
 
-/// Every doubt about a policy, in no particular order.
+/// Diagnostics of one kind that are shown: nobody reads more.
+const SHOWN: usize = 200;
+
+/// Every doubt about a policy, in no particular order; of each kind the first few hundred, and how
+/// many more there are.
 pub fn lint(policy: &Policy) -> Vec<Diagnostic> {
     // Only a policy that was never resolved lacks the built-in segments.
     if policy.segments.len() <= usize::from(SegmentId::UNKNOWN.0) {
@@ -31,11 +37,11 @@ pub fn lint(policy: &Policy) -> Vec<Diagnostic> {
     }
     let world = World::new(policy);
     let rules = Rules::new(policy, &world);
-    let mut diagnostics = Vec::new();
-    segments::lint(policy, &world, &mut diagnostics);
-    records::lint(policy, &mut diagnostics);
-    compare(policy, &world, &rules, BUDGET, &mut diagnostics);
-    diagnostics
+    let mut findings = Findings::default();
+    segments::lint(policy, &world, &mut findings);
+    records::lint(policy, &mut findings);
+    compare(policy, &world, &rules, BUDGET, &mut findings);
+    findings.finish()
 }
 
 /// Rules in force that carry protected health information unencrypted, for the summary of a check.
@@ -46,15 +52,49 @@ pub fn cleartext_phi(policy: &Policy) -> impl Iterator<Item = &Rule> {
     policy.rules.iter().filter(allows).filter(move |rule| rule.services.iter().any(exposed))
 }
 
+/// What was found so far.
+#[derive(Default)]
+struct Findings {
+    shown: Vec<Diagnostic>,
+    /// By code: how many there are, and the place of the last.
+    counts: BTreeMap<&'static str, (usize, Place)>,
+}
+
+impl Findings {
+    fn push(&mut self, found: Diagnostic) {
+        let (count, place) = self.counts.entry(found.code).or_insert_with(|| (0, found.place.clone()));
+        *count += 1;
+        place.clone_from(&found.place);
+        if *count <= SHOWN {
+            self.shown.push(found);
+        }
+    }
+
+    fn extend(&mut self, found: impl IntoIterator<Item = Diagnostic>) {
+        found.into_iter().for_each(|found| self.push(found));
+    }
+
+    fn finish(mut self) -> Vec<Diagnostic> {
+        for (code, (count, place)) in self.counts {
+            if let more @ 1.. = count.saturating_sub(SHOWN) {
+                let message =
+                    format!("{more} more warnings of the kind `{code}` are not shown; this is the last");
+                self.shown.push(Diagnostic::warning("more-warnings", place, message));
+            }
+        }
+        self.shown
+    }
+}
+
 /// Rules that can never match, that denies undo, or that others cover: one diagnostic for a rule.
-fn compare(policy: &Policy, world: &World, rules: &Rules, budget: u64, diagnostics: &mut Vec<Diagnostic>) {
+fn compare(policy: &Policy, world: &World, rules: &Rules, budget: u64, findings: &mut Findings) {
     let denies: Vec<usize> = (0..policy.rules.len()).filter(|&rule| rules.terms[rule].deny).collect();
     let mut budget = Budget(budget);
     let mut coverage = Coverage::new(rules, &mut budget);
     let mut uncompared = None;
     for (number, rule) in policy.rules.iter().enumerate() {
         if let Some(found) = dead::never_matches(policy, world, rules, number) {
-            diagnostics.push(found);
+            findings.push(found);
             continue;
         }
         if uncompared.is_some() {
@@ -62,7 +102,7 @@ fn compare(policy: &Policy, world: &World, rules: &Rules, budget: u64, diagnosti
         }
         let outcome = compare_one(policy, rules, &denies, coverage.as_mut(), number, &mut budget);
         match outcome {
-            Ok(found) => diagnostics.extend(found),
+            Ok(found) => findings.extend(found),
             Err(Spent) => uncompared = Some(rule),
         }
     }
@@ -72,7 +112,7 @@ fn compare(policy: &Policy, world: &World, rules: &Rules, budget: u64, diagnosti
             kind(rule),
             rule.name
         );
-        diagnostics.push(Diagnostic::warning("not-compared", &rule.origin, message));
+        findings.push(Diagnostic::warning("not-compared", &rule.origin, message));
     }
 }
 

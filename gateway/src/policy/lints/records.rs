@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use crate::policy::diagnostic::Diagnostic;
 use crate::policy::model::{AddressSet, Policy, Rule, RuleKind, SegmentId};
 
+use super::Findings;
 use super::rules::kind;
 
-pub(super) fn lint(policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn lint(policy: &Policy, findings: &mut Findings) {
     for rule in &policy.rules {
-        diagnostics.extend(unenforced(rule));
-        diagnostics.extend(undocumented(rule));
-        diagnostics.extend(wide(rule));
+        findings.extend(unenforced(rule));
+        findings.extend(undocumented(rule));
+        findings.extend(wide(rule));
     }
-    diagnostics.extend(unused_services(policy));
+    findings.extend(unused_services(policy));
 }
 
 fn unenforced(rule: &Rule) -> Option<Diagnostic> {

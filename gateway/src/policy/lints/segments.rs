@@ -6,23 +6,24 @@ use crate::policy::diagnostic::Diagnostic;
 use crate::policy::model::{AddressSet, ModeSetting, Policy, Ranges, Segment, SegmentId};
 use crate::policy::ranges;
 
+use super::Findings;
 use super::extent::World;
 
-pub(super) fn lint(policy: &Policy, world: &World, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn lint(policy: &Policy, world: &World, findings: &mut Findings) {
     let numbered = || (0u16..).zip(&policy.segments).map(|(number, segment)| (SegmentId(number), segment));
     let (builtin, own): (Vec<_>, Vec<_>) = numbered().partition(|(id, _)| *id <= SegmentId::UNKNOWN);
 
     if policy.interfaces.is_empty() {
         if let Some((_, segment)) = own.first() {
             let message = "no interface is named: nothing will be enforced";
-            diagnostics.push(
+            findings.push(
                 Diagnostic::warning("no-interface", &segment.origin, message)
                     .help("name the router's interfaces under `interfaces`"),
             );
         }
     } else {
         let lost = own.iter().filter(|(id, _)| world.places(*id) == 0);
-        diagnostics.extend(lost.map(|(_, segment)| {
+        findings.extend(lost.map(|(_, segment)| {
             let message = format!("no interface carries segment `{}`", segment.name);
             Diagnostic::warning("segment-without-interface", &segment.origin, message)
         }));
@@ -35,12 +36,12 @@ pub(super) fn lint(policy: &Policy, world: &World, diagnostics: &mut Vec<Diagnos
             && !named.segments.contains(id)
             && named.ranges.is_disjoint(&segment.ranges)
     });
-    diagnostics.extend(unnamed.map(|(_, segment)| {
+    findings.extend(unnamed.map(|(_, segment)| {
         let message = format!("no rule names segment `{}`: nothing passes to or from it", segment.name);
         Diagnostic::warning("segment-without-rule", &segment.origin, message)
     }));
 
-    diagnostics.extend(builtin.iter().filter_map(|(id, segment)| lax(*id, segment)));
+    findings.extend(builtin.iter().filter_map(|(id, segment)| lax(*id, segment)));
 }
 
 /// A built-in segment whose mode the text lowers.

@@ -119,14 +119,21 @@ struct Slab {
 impl Ports {
     /// From pairs of destination and source ports.
     fn new(pairs: &[(Range, Range)]) -> Self {
-        match pairs {
+        let plain = pairs.iter().filter(|pair| pair.1 == ANY_PORT).map(|pair| pair.0).collect();
+        let slab = |destinations| Slab { destinations, sources: vec![ANY_PORT] };
+        let plain = Self(ranges::normalise(plain).into_iter().map(slab).collect());
+        let special: Vec<(Range, Range)> = pairs.iter().filter(|pair| pair.1 != ANY_PORT).copied().collect();
+        // The special ones are few: together first, then with the many.
+        plain.combine(&Self::of_special(&special), ranges::union)
+    }
+
+    fn of_special(pairs: &[(Range, Range)]) -> Self {
+        match *pairs {
             [] => Self::default(),
-            [(destinations, source)] => {
-                Self(vec![Slab { destinations: *destinations, sources: vec![*source] }])
-            }
+            [(destinations, source)] => Self(vec![Slab { destinations, sources: vec![source] }]),
             _ => {
                 let (left, right) = pairs.split_at(pairs.len() / 2);
-                Self::new(left).combine(&Self::new(right), ranges::union)
+                Self::of_special(left).combine(&Self::of_special(right), ranges::union)
             }
         }
     }

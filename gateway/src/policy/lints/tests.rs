@@ -273,14 +273,27 @@ fn a_spent_budget_is_said_and_ends_the_comparison() {
     let world = World::new(&policy);
     let rules = Rules::new(&policy, &world);
     for budget in 0..20 {
-        let mut found = Vec::new();
-        compare(&policy, &world, &rules, budget, &mut found);
-        let codes: Vec<&str> = found.iter().map(|found| found.code).collect();
+        let mut findings = Findings::default();
+        compare(&policy, &world, &rules, budget, &mut findings);
+        let codes: Vec<&str> = findings.finish().iter().map(|found| found.code).collect();
         assert!(codes == ["not-compared"] || codes == ["covered-rule"], "{codes:?}");
     }
 }
 
-/// Both ends of a packet of the small world: an address, or a segment's host without one.
+#[test]
+fn a_flood_of_one_kind_is_cut_and_counted() {
+    let equal = flow(whole(A), whole(B), &[0]);
+    let mut rules = vec![equal; SHOWN + 8];
+    rules.push(flow(whole(A), whole(A), &[0]));
+    let found = lint(&policy(rules));
+    let of = |code| found.iter().filter(|found| found.code == code).count();
+    assert_eq!((of("covered-rule"), of("within-segment")), (SHOWN, 1));
+    let more: Vec<&str> =
+        found.iter().filter(|f| f.code == "more-warnings").map(|f| f.message.as_str()).collect();
+    assert_eq!(more, ["7 more warnings of the kind `covered-rule` are not shown; this is the last"]);
+}
+
+/// One end of a packet of the small world: an address, or a segment's host without one.
 type End = (Option<IpAddr>, SegmentId);
 
 fn has(set: &AddressSet, (address, segment): End) -> bool {
