@@ -162,7 +162,8 @@ pub(super) fn find(manifest: &Manifest) -> (Vec<Target>, Vec<String>) {
     for interface in &manifest.interfaces {
         match if_nametoindex(interface.name.as_str()) {
             Ok(ifindex) => {
-                targets.push(Target { name: interface.name.clone(), ifindex, trunk: interface.trunk })
+                let name = interface.name.clone();
+                targets.push(Target { name, ifindex, trunk: interface.trunk });
             }
             Err(_) => missing.push(interface.name.clone()),
         }

@@ -21,8 +21,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/cl
 
 /// SHA-256 of the object, in hexadecimal: tells binaries with other programs apart.
 pub(super) fn hash() -> &'static str {
-    static HASH: LazyLock<String> =
-        LazyLock::new(|| Sha256::digest(OBJECT).iter().map(|byte| format!("{byte:02x}")).collect());
+    static HASH: LazyLock<String> = LazyLock::new(|| format!("{:x}", Sha256::digest(OBJECT)));
     &HASH
 }
 

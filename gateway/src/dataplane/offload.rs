@@ -36,7 +36,7 @@ struct Value {
 #[repr(C)]
 struct Driver {
     command: u32,
-    driver: [u8; 32],
+    name: [u8; 32],
     rest: [u8; 160],
 }
 
@@ -69,10 +69,10 @@ pub(super) fn settle(interface: &str, trunk: bool) -> Result<Vec<&'static str>, 
 
 /// Name of the driver, where the interface has one.
 pub(super) fn driver(interface: &str) -> Option<String> {
-    let mut driver = Driver { command: GET_DRIVER, driver: [0; 32], rest: [0; 160] };
+    let mut driver = Driver { command: GET_DRIVER, name: [0; 32], rest: [0; 160] };
     ethtool(&open().ok()?, interface, (&raw mut driver).cast()).ok()?;
-    let end = driver.driver.iter().position(|byte| *byte == 0)?;
-    String::from_utf8(driver.driver[..end].to_vec()).ok()
+    let end = driver.name.iter().position(|byte| *byte == 0)?;
+    String::from_utf8(driver.name[..end].to_vec()).ok()
 }
 
 fn open() -> Result<OwnedFd, DataplaneError> {

@@ -89,8 +89,8 @@ struct Element {
 #[repr(C)]
 #[derive(Default)]
 struct Batch {
-    in_batch: u64,
-    out_batch: u64,
+    begin: u64,
+    end: u64,
     keys: u64,
     values: u64,
     count: u32,
@@ -101,8 +101,8 @@ struct Batch {
 
 #[repr(C)]
 #[derive(Default)]
-struct Path2Object {
-    path: u64,
+struct Pin {
+    name: u64,
     fd: u32,
     flags: u32,
 }
@@ -112,7 +112,7 @@ struct Path2Object {
 struct Info {
     fd: u32,
     length: u32,
-    info: u64,
+    to: u64,
 }
 
 #[repr(C)]
@@ -185,7 +185,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 /// Opens what is pinned at `path`.
 pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    bpf(OBJ_GET, &mut Path2Object { path: address(path.as_ptr()), ..Default::default() }).map(owned)
+    bpf(OBJ_GET, &mut Pin { name: address(path.as_ptr()), ..Default::default() }).map(owned)
 }
 
 /// Opens a program by its number.
@@ -265,8 +265,8 @@ pub(super) fn read_array(
     while done < entries {
         let mut next = position;
         let mut batch = Batch {
-            in_batch: if first { 0 } else { address(&raw const position) },
-            out_batch: address(&raw mut next),
+            begin: if first { 0 } else { address(&raw const position) },
+            end: address(&raw mut next),
             keys: address(keys.as_mut_ptr()),
             values: address(values.as_mut_ptr()),
             count: BATCH.min(entries - done),
@@ -316,7 +316,7 @@ pub(super) fn write_array(map: BorrowedFd<'_>, size: usize, values: &[u8]) -> io
 pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     let length = u32::try_from(size_of::<LinkInfo>()).expect("small");
-    bpf(OBJ_GET_INFO_BY_FD, &mut Info { fd: raw(link), length, info: address(&raw mut info) })?;
+    bpf(OBJ_GET_INFO_BY_FD, &mut Info { fd: raw(link), length, to: address(&raw mut info) })?;
     Ok(info)
 }
 
@@ -343,7 +343,7 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     const OBJ_PIN: u32 = 6;
     let path = c_path(path)?;
-    let mut pin = Path2Object { path: address(path.as_ptr()), fd: raw(object), flags: 0 };
+    let mut pin = Pin { name: address(path.as_ptr()), fd: raw(object), flags: 0 };
     bpf(OBJ_PIN, &mut pin).map(drop)
 }
 

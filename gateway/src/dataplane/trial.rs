@@ -62,7 +62,8 @@ impl Outcome {
 /// `XDP_PASS` of `enum xdp_action` (include/uapi/linux/bpf.h).
 const XDP_PASS: u32 = 2;
 /// Bytes of a [`TestContext`], which stands before the frame as XDP metadata.
-const CONTEXT: usize = size_of::<TestContext>();
+const META: u32 = 16;
+const _: () = assert!(size_of::<TestContext>() == META as usize);
 /// The shortest frame that the kernel takes for a test run (`ETH_HLEN`).
 const FRAME_MIN: usize = 14;
 /// The longest that we hand it, well below its own limit.
@@ -123,17 +124,13 @@ impl Trial {
         frame: &[u8],
         repeat: u32,
     ) -> Result<(Outcome, Duration), DataplaneError> {
-        if !(FRAME_MIN..=FRAME_MAX).contains(&frame.len()) {
-            return Err(DataplaneError::Frame { length: frame.len(), least: FRAME_MIN, most: FRAME_MAX });
-        }
+        let length = check_length(frame)?;
         let mut input = sys::bytes_of(&[context]).to_vec();
         input.extend_from_slice(frame);
         let mut output = vec![0; input.len() + 256];
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         // What lies between data_meta and data is metadata.
-        let length = u32::try_from(input.len()).expect("at most FRAME_MAX and the context");
-        let meta = u32::try_from(CONTEXT).expect("small");
-        let context_in = [meta, length, 0, 0, 0, 0];
+        let context_in = [META, META.saturating_add(length), 0, 0, 0, 0];
         let mut context_out = [0_u8; 24];
         let options = TestRunOptions {
             data_in: Some(&input),
@@ -144,16 +141,14 @@ impl Trial {
             ..TestRunOptions::default()
         };
         let result = self.entry.test_run(options).map_err(refused)?;
-        let start = sys::read::<u32>(&context_out).unwrap_or(meta) as usize;
+        let start = sys::read::<u32>(&context_out).unwrap_or(META) as usize;
         let frame = output.get(start..result.data_size_out as usize).unwrap_or_default().to_vec();
         Ok((Outcome { action: result.return_value, frame }, result.duration))
     }
 
     /// Runs the egress program on a frame that the gateway itself sends.
     pub fn send(&self, frame: &[u8]) -> Result<Outcome, DataplaneError> {
-        if !(FRAME_MIN..=FRAME_MAX).contains(&frame.len()) {
-            return Err(DataplaneError::Frame { length: frame.len(), least: FRAME_MIN, most: FRAME_MAX });
-        }
+        check_length(frame)?;
         let mut output = vec![0; frame.len() + 256];
         let options =
             TestRunOptions { data_in: Some(frame), data_out: Some(&mut output), ..TestRunOptions::default() };
@@ -188,6 +183,11 @@ impl Trial {
     pub fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| take(&mut self.events)).collect()
     }
+}
+
+fn check_length(frame: &[u8]) -> Result<u32, DataplaneError> {
+    let length = u32::try_from(frame.len()).ok().filter(|_| (FRAME_MIN..=FRAME_MAX).contains(&frame.len()));
+    length.ok_or(DataplaneError::Frame { length: frame.len(), least: FRAME_MIN, most: FRAME_MAX })
 }
 
 fn load(

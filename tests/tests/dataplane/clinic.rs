@@ -1,7 +1,7 @@
 //! The policy of these tests, built by hand: modalities on `m0`, archive on `a0`; the modalities
 //! may open DICOM (TCP 104) to the archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clinigate::compile::compile;
@@ -28,7 +28,7 @@ pub(crate) fn policy(ports: &[u16]) -> Policy {
         },
         zone: None,
         mode: ModeSetting::Enforce,
-        ethertypes: Default::default(),
+        ethertypes: BTreeSet::new(),
         routers: false,
         origin: origin(1),
     };

@@ -98,9 +98,9 @@ impl Sender {
         let index = nix::net::if_::if_nametoindex(interface).unwrap();
         // SAFETY: all zeros is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
+        address.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
         address.sll_ifindex = index.cast_signed();
-        let length = size_of_val(&address) as u32;
+        let length = u32::try_from(size_of_val(&address)).unwrap();
         // SAFETY: the address lives until the call returns.
         let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
         assert_eq!(bound, 0);
