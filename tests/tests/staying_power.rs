@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clinigate_tests::hospital::Hospital;
+use clinigate_tests::peers::tcp;
 use clinigate_tests::policy;
 use clinigate_tests::service::{self, Service, Setting};
 use clinigate_tests::traffic::{Datagrams, Transfer};
@@ -128,6 +129,9 @@ fn promise_10_only_detach_takes_it_off() {
     let hospital = Hospital::build().unwrap();
     let setting = Setting::new(&hospital, service::binary().unwrap());
     let service = setting.start(&policy::hospital()).unwrap();
+    // An allowed attempt first: the gateway then knows its neighbour, and no packet waits for ARP.
+    let server = hospital.host("pump-server-1").at(3613);
+    hospital.host("pump").namespace.run(|| tcp::connects(server, Duration::from_secs(1))).unwrap();
     let forbidden =
         Datagrams::start(hospital.host("ct-1"), hospital.host("pump-server-1"), 3613, PACE).unwrap();
     thread::sleep(Duration::from_millis(300));

@@ -71,7 +71,7 @@ impl Journal {
     pub(super) fn undo(self) {
         for step in self.steps.into_iter().rev() {
             let undone = match step {
-                Step::Created(path) => pins::unpin(&path),
+                Step::Created(path) => pins::take_off(&path),
                 Step::Updated { link, before } => sys::update_link(link.as_fd(), before.as_fd())
                     .map_err(DataplaneError::bpf("cannot restore a link")),
             };
@@ -133,7 +133,7 @@ impl Links {
         let mut detached = Vec::new();
         for live in self.0 {
             if keep.iter().all(|target| target.ifindex != live.ifindex) {
-                pins::unpin(&live.path)?;
+                pins::take_off(&live.path)?;
                 if live.hook == Hook::Xdp && live.ifindex != 0 {
                     detached.push(live.interface);
                 }

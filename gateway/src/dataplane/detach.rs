@@ -74,7 +74,7 @@ fn take_off(pins: &Pins) -> Result<Detached, DataplaneError> {
 fn take_off_links(pins: &Pins) -> Result<Vec<String>, DataplaneError> {
     let mut interfaces = Vec::new();
     for (interface, hook, path) in pins.all_links()? {
-        pins::unpin(&path)?;
+        pins::take_off(&path)?;
         if hook == Hook::Xdp {
             interfaces.push(interface);
         }

@@ -13,11 +13,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use gateway_common::layout;
 
 use super::error::DataplaneError;
+use super::sys;
 
 /// The pin root and the paths in it.
 #[derive(Clone, Debug)]
@@ -152,6 +154,18 @@ pub(super) fn unpin(path: &Path) -> Result<(), DataplaneError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Takes the program of a pinned link off its interface, then removes the pin; that it is absent
+/// is no error.
+pub(super) fn take_off(path: &Path) -> Result<(), DataplaneError> {
+    match sys::open_pin(path) {
+        // A link whose interface is gone has nothing to take off.
+        Ok(link) => drop(sys::detach_link(link.as_fd())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(DataplaneError::io("cannot open the pin", path)(error)),
+    }
+    unpin(path)
 }
 
 /// Removes a directory of pins with all that is in it; that it is absent is no error.

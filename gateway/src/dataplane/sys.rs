@@ -339,6 +339,13 @@ pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
         .map(drop)
 }
 
+/// Takes a link's program off its interface before this returns. To close the last handle or pin
+/// is not enough: the kernel then does it some time later, on a worker.
+pub(super) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    const LINK_DETACH: u32 = 34;
+    bpf(LINK_DETACH, &mut raw(link)).map(drop)
+}
+
 /// Pins a link.
 pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     const OBJ_PIN: u32 = 6;
