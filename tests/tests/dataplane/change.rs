@@ -3,6 +3,7 @@
 use std::fs;
 
 use aya::maps::{Array, MapData};
+use aya::programs::{ProgramInfo, loaded_programs};
 use clinigate::compile::image::Image;
 use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, XdpMode};
 use clinigate::policy::model::{Interface, InterfaceKind, Policy};
@@ -126,6 +127,35 @@ fn another_layout_is_replaced_through_the_same_links() {
         assert_eq!(since(&dataplane), attached, "the links are the same");
         assert_eq!(pins(place), ["links", "v1"]);
         assert!(dataplane.reconcile().unwrap().attached.is_empty());
+    });
+}
+
+#[test]
+fn another_binarys_entry_program_is_replaced_through_the_same_links() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let attached = since(&dataplane);
+        drop(dataplane);
+        let layout = place.options().pin_root.join("v1");
+        let own = names(&layout).into_iter().find(|name| name.starts_with("entry-")).unwrap();
+        let before = ProgramInfo::from_pin(layout.join(&own)).unwrap().id();
+        // What a binary with other programs has left.
+        fs::rename(layout.join(&own), layout.join("entry-0123456789abcdef")).unwrap();
+
+        let mut dataplane = place.open().unwrap();
+        assert!(dataplane.active().is_some(), "what is in force is adopted");
+        let reconciled = dataplane.reconcile().unwrap();
+        assert!(reconciled.attached.is_empty() && reconciled.failed.is_empty());
+        let applied = dataplane.apply(&clinic::image(&[104]), record("second")).unwrap();
+        assert!(applied.attached.is_empty() && !applied.layout_replaced);
+        assert_eq!(since(&dataplane), attached, "the links are the same");
+        assert!(!layout.join("entry-0123456789abcdef").exists());
+        assert_ne!(ProgramInfo::from_pin(layout.join(&own)).unwrap().id(), before);
+        assert!(
+            loaded_programs().flatten().all(|program| program.id() != before),
+            "nothing runs it any more"
+        );
     });
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use aya::maps::MapData;
-use clinigate::dataplane::{Dataplane, NetworkChanges, PairKey};
+use clinigate::dataplane::{Dataplane, NetworkChanges, Options, PairKey};
 use gateway_common::reason::{Reason, Verdict};
 
 use crate::clinic::{self, SYN};
@@ -179,6 +179,21 @@ fn drops_are_reported_as_they_happen() {
         let connections = dataplane.connections().unwrap();
         assert_eq!((connections.live, connections.capacity), (1, 1 << 17));
         assert_eq!(dataplane.live_connections().unwrap()[0].responder(), ("10.0.2.9".parse().unwrap(), 104));
+    });
+}
+
+#[test]
+fn single_packets_can_be_traced() {
+    place::run(|place| {
+        let mut dataplane = Dataplane::open(Options { trace: true, ..place.options() }).unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let sender = modality(place);
+        runtime.block_on(async {
+            let mut traces = dataplane.traces().unwrap().unwrap();
+            sender.send(&clinic::tcp(40000, 445, SYN));
+            tokio::time::timeout(Duration::from_secs(5), traces.forward()).await.unwrap().unwrap();
+        });
     });
 }
 
