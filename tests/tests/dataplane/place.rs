@@ -85,20 +85,21 @@ impl Place {
     }
 }
 
-/// Sends frames as a host would.
-pub(crate) struct Sender {
+/// A socket on an interface, below the stack and above XDP.
+pub(crate) struct Wire {
     socket: OwnedFd,
 }
 
-impl Sender {
-    /// Sends through `interface` of the namespace of this thread.
+impl Wire {
+    /// On `interface` of the namespace of this thread.
     pub(crate) fn on(interface: &str) -> Self {
-        let flags = SockFlag::SOCK_CLOEXEC;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None).unwrap();
         let index = nix::net::if_::if_nametoindex(interface).unwrap();
         // SAFETY: all zeros is a valid sockaddr_ll.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
+        address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
         address.sll_ifindex = index.cast_signed();
         let length = u32::try_from(size_of_val(&address)).unwrap();
         // SAFETY: the address lives until the call returns.
@@ -107,8 +108,19 @@ impl Sender {
         Self { socket }
     }
 
+    /// Sends a frame as a host would.
     pub(crate) fn send(&self, frame: &[u8]) {
         assert_eq!(nix::unistd::write(&self.socket, frame), Ok(frame.len()));
+    }
+
+    /// How many frames equal to this one have come by since the last call.
+    pub(crate) fn count(&self, frame: &[u8]) -> usize {
+        let mut buffer = [0; 2048];
+        let mut count = 0;
+        while let Ok(length) = nix::unistd::read(&self.socket, &mut buffer) {
+            count += usize::from(buffer[..length] == *frame);
+        }
+        count
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is counted and reported while generations come and go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use clinigate::dataplane::{Dataplane, NetworkChanges, Options, PairKey};
 use gateway_common::reason::{Reason, Verdict};
 
 use crate::clinic::{self, SYN};
-use crate::place::{self, Place, Sender, ip, record};
+use crate::place::{self, Place, Wire, ip, record};
 
 fn refused() -> PairKey {
     PairKey {
@@ -30,8 +30,42 @@ fn settle() {
     thread::sleep(Duration::from_millis(100));
 }
 
-fn modality(place: &Place) -> Sender {
-    place.at_the_peers(|| Sender::on("m0-p"))
+fn modality(place: &Place) -> Wire {
+    place.at_the_peers(|| Wire::on("m0-p"))
+}
+
+/// A frame that the policy refuses, sent again and again.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<u64>,
+}
+
+impl Flood {
+    fn begin(place: &Place) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, sender) = (Arc::clone(&stop), modality(place));
+        let thread = thread::spawn(move || {
+            let mut sent = 0_u64;
+            while !stopped.load(Ordering::Relaxed) {
+                sender.send(&clinic::tcp(40000, 445, SYN));
+                sent += 1;
+                // Slow enough for a queue of 256 frames.
+                if sent.is_multiple_of(16) {
+                    thread::sleep(Duration::from_micros(500));
+                }
+            }
+            sent
+        });
+        Self { stop, thread }
+    }
+
+    /// How many were sent; all have been judged.
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.thread.join().unwrap();
+        settle();
+        sent
+    }
 }
 
 #[test]
@@ -39,20 +73,7 @@ fn counters_are_exact_across_generations_and_restarts() {
     place::run(|place| {
         let mut dataplane = place.open().unwrap();
         dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let sender = modality(place);
-        let running = thread::spawn({
-            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
-            move || {
-                while !stop.load(Ordering::Relaxed) {
-                    sender.send(&clinic::tcp(40000, 445, SYN));
-                    // Slow enough for a queue of 256 frames.
-                    if sent.fetch_add(1, Ordering::Relaxed) % 16 == 0 {
-                        thread::sleep(Duration::from_micros(500));
-                    }
-                }
-            }
-        });
+        let flood = Flood::begin(place);
         let mut last = 0;
         for round in 0..12_u16 {
             dataplane.apply(&clinic::image(&[104, 200 + round]), record("next")).unwrap();
@@ -65,15 +86,39 @@ fn counters_are_exact_across_generations_and_restarts() {
                 assert!(refused_packets(&dataplane) >= last);
             }
         }
-        stop.store(true, Ordering::Relaxed);
-        running.join().unwrap();
-        settle();
-        assert_eq!(refused_packets(&dataplane), sent.load(Ordering::Relaxed));
+        let sent = flood.end();
+        assert_eq!(refused_packets(&dataplane), sent);
         assert_eq!(
             dataplane.counters().unwrap().no_policy.packets,
             0,
             "there was no instant without a policy"
         );
+    });
+}
+
+#[test]
+fn nothing_gets_through_while_generations_and_layouts_change() {
+    place::run(|place| {
+        let refused = clinic::tcp(40000, 445, SYN);
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let behind = Wire::on("m0");
+        modality(place).send(&clinic::tcp(40000, 104, SYN));
+        settle();
+        assert_eq!(behind.count(&clinic::tcp(40000, 104, SYN)), 1, "what passes is seen here");
+        let flood = Flood::begin(place);
+        let root = place.options().pin_root;
+        for round in 0..6 {
+            if round % 2 == 0 {
+                drop(dataplane);
+                std::fs::rename(root.join("v1"), root.join("v0")).unwrap();
+                dataplane = place.open().unwrap();
+            }
+            dataplane.apply(&clinic::image(&[104, 200 + round]), record("next")).unwrap();
+            assert_eq!(behind.count(&refused), 0);
+        }
+        assert!(flood.end() > 1000);
+        assert_eq!(behind.count(&refused), 0);
     });
 }
 
