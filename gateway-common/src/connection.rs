@@ -103,12 +103,10 @@ impl State {
     pub const fn default_timeout(self) -> u32 {
         match self {
             Self::Free => 0,
-            Self::SynSent | Self::SynReceived => 60,
+            Self::SynSent | Self::SynReceived | Self::Closing | Self::UdpNew => 60,
             Self::Established => 24 * 3600,
             Self::FinWait => 240,
-            Self::Closing => 60,
             Self::Reset => 10,
-            Self::UdpNew => 60,
             Self::UdpStream => 300,
             Self::Echo => 30,
             Self::Other => 600,

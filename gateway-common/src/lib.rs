@@ -5,6 +5,7 @@
 //! Addresses and ports are kept in network byte order as they stand in the packet unless a
 //! field says otherwise.
 #![no_std]
+#![allow(clippy::inline_always, reason = "the programs in the kernel must inline these")]
 
 pub mod connection;
 pub mod counter;

@@ -43,7 +43,7 @@ pub struct Atom {
 }
 
 impl Atom {
-    /// Valid only within a link (IPv4 169.254/16, IPv6 fe80::/10): as a source it takes the
+    /// Valid only within a link (IPv4 `169.254/16`, IPv6 `fe80::/10`): as a source it takes the
     /// place's [`crate::place::Place::link_atom`].
     pub const LINK_LOCAL: u16 = 1;
     /// The unspecified address: a source only while a host has none yet.

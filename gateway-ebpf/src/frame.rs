@@ -39,7 +39,7 @@ pub(crate) fn read<T: Copy>(context: &XdpContext, offset: usize) -> Result<T, Re
 pub(crate) fn opaque(mut value: usize) -> usize {
     // SAFETY: a register keeps its value.
     unsafe {
-        core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags))
+        core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack, preserves_flags));
     };
     value
 }

@@ -14,7 +14,7 @@ use crate::{frame, outcome};
 pub(crate) struct Header {
     version_class_flow: u32,
     payload_length: u16,
-    next_header: u8,
+    next: u8,
     hop_limit: u8,
     source: [u64; 2],
     destination: [u64; 2],
@@ -24,7 +24,7 @@ pub(crate) struct Header {
 #[repr(C, packed)]
 #[derive(Clone, Copy)]
 struct FragmentHeader {
-    next_header: u8,
+    next: u8,
     _reserved: u8,
     offset_more: u16,
     identification: u32,
@@ -82,7 +82,7 @@ fn fields(header: &Header, packet: &mut Packet) -> Result<u8, Reason> {
     if frame::is_mapped(packet.source) || frame::is_mapped(packet.destination) {
         return Err(Reason::Martian);
     }
-    Ok(header.next_header)
+    Ok(header.next)
 }
 
 /// Walks the extension headers from `offset` on; `next` says what stands there.
@@ -187,11 +187,11 @@ fn fragment(context: &XdpContext, offset: usize, walked: &mut Walked) -> Result<
     let offset_more = u16::from_be(header.offset_more);
     if offset_more & !7 != 0 {
         // As for IPv4: a second fragment that begins inside the transport header could rewrite it.
-        if header.next_header == protocol::TCP && offset_more >> 3 < 3 {
+        if header.next == protocol::TCP && offset_more >> 3 < 3 {
             return Err(Reason::InvalidFragment);
         }
         walked.fragment = Fragment::Later;
-        walked.protocol = header.next_header;
+        walked.protocol = header.next;
         walked.transport = offset + size_of::<FragmentHeader>();
         return Ok(true);
     }

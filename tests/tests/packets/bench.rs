@@ -13,52 +13,52 @@ use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::TestContext;
 
 /// The policy of most tables.
-pub const WARD: &str = include_str!("ward.yaml");
+pub(crate) const WARD: &str = include_str!("ward.yaml");
 
 /// What a frame must come to.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected {
+pub(crate) struct Expected {
     verdict: Verdict,
     reason: Reason,
     rule: Option<&'static str>,
 }
 
-pub fn pass(reason: Reason, rule: &'static str) -> Expected {
+pub(crate) fn pass(reason: Reason, rule: &'static str) -> Expected {
     Expected { verdict: Verdict::Pass, reason, rule: Some(rule) }
 }
 
 /// Passes, and no rule has a part in it.
-pub fn pass_unruled(reason: Reason) -> Expected {
+pub(crate) fn pass_unruled(reason: Reason) -> Expected {
     Expected { verdict: Verdict::Pass, reason, rule: None }
 }
 
-pub fn drop(reason: Reason) -> Expected {
+pub(crate) fn drop(reason: Reason) -> Expected {
     Expected { verdict: Verdict::Drop, reason, rule: None }
 }
 
-pub fn drop_by(reason: Reason, rule: &'static str) -> Expected {
+pub(crate) fn drop_by(reason: Reason, rule: &'static str) -> Expected {
     Expected { verdict: Verdict::Drop, reason, rule: Some(rule) }
 }
 
-pub fn audit(reason: Reason) -> Expected {
+pub(crate) fn audit(reason: Reason) -> Expected {
     Expected { verdict: Verdict::Audit, reason, rule: None }
 }
 
-pub fn observe(reason: Reason) -> Expected {
+pub(crate) fn observe(reason: Reason) -> Expected {
     Expected { verdict: Verdict::Observe, reason, rule: None }
 }
 
 /// One policy in force.
-pub struct Bench {
+pub(crate) struct Bench {
     trial: Trial,
     interfaces: BTreeMap<String, u32>,
     /// Nanoseconds on the clock of the frames.
-    pub now: u64,
+    pub(crate) now: u64,
     log: String,
 }
 
 impl Bench {
-    pub fn new(policy: &str) -> Self {
+    pub(crate) fn new(policy: &str) -> Self {
         let image = image(policy);
         // Numbers that no machine gives its interfaces in this order.
         let interfaces: BTreeMap<String, u32> = image
@@ -72,25 +72,25 @@ impl Bench {
         Self { trial, interfaces, now: 3_600_000_000_000, log: String::new() }
     }
 
-    pub fn ward() -> Self {
+    pub(crate) fn ward() -> Self {
         Self::new(WARD)
     }
 
     /// Puts another policy in force.
-    pub fn swap(&mut self, policy: &str) {
+    pub(crate) fn swap(&mut self, policy: &str) {
         self.trial.swap(&image(policy)).unwrap();
         writeln!(self.log, "-- another policy").unwrap();
     }
 
     /// Lets time pass.
-    pub fn wait(&mut self, seconds: u64) {
+    pub(crate) fn wait(&mut self, seconds: u64) {
         self.now += seconds * 1_000_000_000;
         writeln!(self.log, "-- {seconds} s later").unwrap();
     }
 
     /// Runs a frame that arrives on `interface`, and compares all that can be seen of it.
     #[track_caller]
-    pub fn frame(&mut self, what: &str, interface: &str, frame: &[u8], expected: Expected) {
+    pub(crate) fn frame(&mut self, what: &str, interface: &str, frame: &[u8], expected: Expected) {
         let before = self.counters();
         self.trial.events();
         let ifindex = self.interfaces.get(interface).copied().unwrap_or(999);
@@ -111,7 +111,7 @@ impl Bench {
 
     /// The segments of the last frame's pair: source and destination.
     #[track_caller]
-    pub fn frame_between(
+    pub(crate) fn frame_between(
         &mut self,
         what: &str,
         interface: &str,
@@ -127,28 +127,28 @@ impl Bench {
     }
 
     /// Runs the egress program on a frame that the gateway sends itself.
-    pub fn sends(&mut self, what: &str, frame: &[u8]) {
+    pub(crate) fn sends(&mut self, what: &str, frame: &[u8]) {
         let outcome = self.trial.send(frame).unwrap();
         assert_eq!(outcome.action.cast_signed(), -1, "{what}: the egress program never decides");
         writeln!(self.log, "gateway sends {what}").unwrap();
     }
 
     /// Runs a frame and says only whether it passes.
-    pub fn passes(&self, interface: &str, frame: &[u8]) -> bool {
+    pub(crate) fn passes(&self, interface: &str, frame: &[u8]) -> bool {
         let context = TestContext { now: self.now, ifindex: self.interfaces[interface], reserved: 0 };
         self.trial.run(context, frame).unwrap().passed()
     }
 
-    pub fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Counters {
         self.trial.counters().unwrap()
     }
 
-    pub fn events(&mut self) -> Vec<Event> {
+    pub(crate) fn events(&mut self) -> Vec<Event> {
         self.trial.events()
     }
 
     /// Connections that live now.
-    pub fn live(&self) -> usize {
+    pub(crate) fn live(&self) -> usize {
         self.trial.connections(self.now).unwrap().len()
     }
 
@@ -178,7 +178,7 @@ fn moved_rules(before: &Counters, after: &Counters) -> Vec<String> {
 
 /// A policy's text, compiled.
 #[track_caller]
-pub fn image(policy: &str) -> Image {
+pub(crate) fn image(policy: &str) -> Image {
     let resolved = resolve(vec![SourceFile::new("policy.yaml", policy)]);
     let Some(policy) = resolved.policy else { panic!("{:#?}", resolved.diagnostics) };
     compile(&policy).unwrap()

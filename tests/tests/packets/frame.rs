@@ -4,59 +4,59 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Hardware address of every sender here.
-pub const SENDER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0a];
+pub(crate) const SENDER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x0a];
 const RECEIVER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 
-pub const IPV4: u16 = 0x0800;
-pub const IPV6: u16 = 0x86dd;
-pub const ARP: u16 = 0x0806;
-pub const VLAN: u16 = 0x8100;
-pub const SERVICE_VLAN: u16 = 0x88a8;
+pub(crate) const IPV4: u16 = 0x0800;
+pub(crate) const IPV6: u16 = 0x86dd;
+pub(crate) const ARP: u16 = 0x0806;
+pub(crate) const VLAN: u16 = 0x8100;
+pub(crate) const SERVICE_VLAN: u16 = 0x88a8;
 
-pub const ICMP: u8 = 1;
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
-pub const ICMPV6: u8 = 58;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
 
-pub const FIN: u8 = 0x01;
-pub const SYN: u8 = 0x02;
-pub const RST: u8 = 0x04;
-pub const ACK: u8 = 0x10;
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
+pub(crate) const ACK: u8 = 0x10;
 
 /// An Ethernet frame.
-pub fn ethernet(ethertype: u16, body: &[u8]) -> Vec<u8> {
+pub(crate) fn ethernet(ethertype: u16, body: &[u8]) -> Vec<u8> {
     [&RECEIVER[..], &SENDER, &ethertype.to_be_bytes(), body].concat()
 }
 
 /// `frame` with a tag of `kind` put in front of whatever stands behind the addresses.
-pub fn tagged(kind: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
+pub(crate) fn tagged(kind: u16, vlan: u16, frame: &[u8]) -> Vec<u8> {
     [&frame[..12], &kind.to_be_bytes(), &vlan.to_be_bytes(), &frame[12..]].concat()
 }
 
 /// A frame with a TCP segment; addresses decide the family.
-pub fn tcp(from: &str, to: &str, ports: (u16, u16), flags: u8) -> Vec<u8> {
+pub(crate) fn tcp(from: &str, to: &str, ports: (u16, u16), flags: u8) -> Vec<u8> {
     packet(from, to, TCP, &tcp_header(ports, flags))
 }
 
 /// A frame with a UDP datagram of four bytes.
-pub fn udp(from: &str, to: &str, ports: (u16, u16)) -> Vec<u8> {
+pub(crate) fn udp(from: &str, to: &str, ports: (u16, u16)) -> Vec<u8> {
     packet(from, to, UDP, &udp_header(ports, 4))
 }
 
 /// A frame with an ICMP or ICMPv6 echo message; `kind` is its type.
-pub fn echo(from: &str, to: &str, kind: u8, identifier: u16) -> Vec<u8> {
+pub(crate) fn echo(from: &str, to: &str, kind: u8, identifier: u16) -> Vec<u8> {
     let protocol = if from.contains(':') { ICMPV6 } else { ICMP };
     packet(from, to, protocol, &icmp_header(kind, 0, [identifier, 1]))
 }
 
 /// A frame with a packet of any protocol.
-pub fn packet(from: &str, to: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn packet(from: &str, to: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let network = network(from, to, protocol, payload);
     ethernet(if from.contains(':') { IPV6 } else { IPV4 }, &network)
 }
 
 /// An IPv4 or IPv6 packet.
-pub fn network(from: &str, to: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn network(from: &str, to: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
     match (from.parse().unwrap(), to.parse().unwrap()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => ipv4(from, to, protocol, 0, payload),
         (IpAddr::V6(from), IpAddr::V6(to)) => ipv6(from, to, protocol, 64, payload),
@@ -65,7 +65,7 @@ pub fn network(from: &str, to: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// An IPv4 packet; `fragment` is the word of flags and offset.
-pub fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let total = u16::try_from(20 + payload.len()).unwrap();
     let mut packet = vec![0x45, 0];
     packet.extend(total.to_be_bytes());
@@ -79,7 +79,7 @@ pub fn ipv4(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, fragment: u16, payload: 
 }
 
 /// `packet` (IPv4, without options) with `options` (a multiple of four bytes).
-pub fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
+pub(crate) fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
     let mut longer = [&packet[..20], options, &packet[20..]].concat();
     longer[0] = 0x40 | u8::try_from(5 + options.len() / 4).unwrap();
     let total = u16::try_from(longer.len()).unwrap();
@@ -88,7 +88,7 @@ pub fn with_options(packet: &[u8], options: &[u8]) -> Vec<u8> {
 }
 
 /// An IPv6 packet.
-pub fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
     packet.extend([next, hop_limit]);
@@ -98,7 +98,7 @@ pub fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, hop_limit: u8, payload: &[u8
     packet
 }
 
-pub fn tcp_header((from, to): (u16, u16), flags: u8) -> Vec<u8> {
+pub(crate) fn tcp_header((from, to): (u16, u16), flags: u8) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(from.to_be_bytes());
     header.extend(to.to_be_bytes());
@@ -106,7 +106,7 @@ pub fn tcp_header((from, to): (u16, u16), flags: u8) -> Vec<u8> {
     header
 }
 
-pub fn udp_header((from, to): (u16, u16), payload: usize) -> Vec<u8> {
+pub(crate) fn udp_header((from, to): (u16, u16), payload: usize) -> Vec<u8> {
     let mut header = Vec::new();
     header.extend(from.to_be_bytes());
     header.extend(to.to_be_bytes());
@@ -116,7 +116,7 @@ pub fn udp_header((from, to): (u16, u16), payload: usize) -> Vec<u8> {
     header
 }
 
-pub fn icmp_header(kind: u8, code: u8, rest: [u16; 2]) -> Vec<u8> {
+pub(crate) fn icmp_header(kind: u8, code: u8, rest: [u16; 2]) -> Vec<u8> {
     let mut header = vec![kind, code, 0, 0];
     header.extend(rest[0].to_be_bytes());
     header.extend(rest[1].to_be_bytes());
@@ -124,7 +124,7 @@ pub fn icmp_header(kind: u8, code: u8, rest: [u16; 2]) -> Vec<u8> {
 }
 
 /// An ARP packet; `operation` 1 asks, 2 answers.
-pub fn arp(operation: u16, sender_mac: [u8; 6], sender: &str, target: &str) -> Vec<u8> {
+pub(crate) fn arp(operation: u16, sender_mac: [u8; 6], sender: &str, target: &str) -> Vec<u8> {
     let mut body = vec![0, 1, 0x08, 0x00, 6, 4];
     body.extend(operation.to_be_bytes());
     body.extend(sender_mac);

@@ -1,6 +1,7 @@
 //! Packet tables: frames through the real programs (`BPF_PROG_TEST_RUN`), each with the verdict, the
 //! reason, the rule and the one counter that it must move.
 #![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::print_stdout, reason = "the noise says what it came to")]
 
 mod bench;
 mod connections;
