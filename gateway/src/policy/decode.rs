@@ -37,28 +37,41 @@ impl Decoder {
         Place { file: Arc::clone(&self.file), line: at.line, column: at.column, length: at.length }
     }
 
-    /// Notes a mistake.
-    pub(super) fn report(&mut self, diagnostic: Diagnostic) {
+    /// Notes a mistake; words are only made for those that are kept.
+    pub(super) fn report(&mut self, diagnostic: impl FnOnce(&Self) -> Diagnostic) {
         self.noted += 1;
         if self.diagnostics.len() < DIAGNOSTIC_LIMIT {
+            let diagnostic = diagnostic(self);
             self.diagnostics.push(diagnostic);
         }
     }
 
     /// Notes that something else was expected.
     pub(super) fn mismatch(&mut self, node: &Node, expected: &str) {
-        let mut diagnostic = Diagnostic::error(
-            "type",
-            self.place(node.at),
-            format!("expected {expected}, found {}", describe(&node.value)),
-        )
-        .expected(format!("expected {expected}"));
-        if let Value::Bool(text) = &node.value
-            && expected.contains("text")
-        {
-            diagnostic = diagnostic.help(format!("if text is meant, put it in quotes: \"{text}\""));
-        }
-        self.report(diagnostic);
+        self.report(|decoder| {
+            let message = format!("expected {expected}, found {}", describe(&node.value));
+            let diagnostic = Diagnostic::error("type", decoder.place(node.at), message);
+            let diagnostic = diagnostic.expected(format!("expected {expected}"));
+            match &node.value {
+                Value::Bool(text) if expected.contains("text") => {
+                    diagnostic.help(format!("if text is meant, put it in quotes: \"{text}\""))
+                }
+                _ => diagnostic,
+            }
+        });
+    }
+
+    /// Notes that one of a few words was expected.
+    pub(super) fn not_a_word(&mut self, node: &Node, words: &[&str]) {
+        self.report(|decoder| {
+            let message = format!("found {} where only a few words can stand", describe(&node.value));
+            let diagnostic = Diagnostic::error("type", decoder.place(node.at), message)
+                .expected(format!("expected one of: {}", words.join(", ")));
+            match node.text().and_then(|text| nearest(text, words.iter().copied())) {
+                Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+                None => diagnostic,
+            }
+        });
     }
 
     /// The entries of a mapping whose keys are words and stand once; others are noted and left out.
@@ -71,20 +84,22 @@ impl Decoder {
                 continue;
             };
             if text == "<<" {
-                let diagnostic =
-                    Diagnostic::error("merge-key", self.place(key.at), "merge keys (`<<`) are not read");
-                self.report(diagnostic.help("write the entries out, or use an alias for a whole value"));
-            } else if let Some(first) = seen.insert(text, key.at) {
-                seen.insert(text, first);
-                let diagnostic = Diagnostic::error(
-                    "duplicate-key",
-                    self.place(key.at),
-                    format!("`{text}` stands here twice"),
-                )
-                .expected("a key may stand once")
-                .related(self.place(first), "it stands here first");
-                self.report(diagnostic);
+                self.report(|decoder| {
+                    Diagnostic::error("merge-key", decoder.place(key.at), "merge keys (`<<`) are not read")
+                        .help("write the entries out, or use an alias for a whole value")
+                });
+            } else if let Some(first) = seen.get(text).copied() {
+                self.report(|decoder| {
+                    Diagnostic::error(
+                        "duplicate-key",
+                        decoder.place(key.at),
+                        format!("`{text}` stands here twice"),
+                    )
+                    .expected("a key may stand once")
+                    .related(decoder.place(first), "it stands here first")
+                });
             } else {
+                seen.insert(text, key.at);
                 found.push((text, key, value));
             }
         }
@@ -93,20 +108,24 @@ impl Decoder {
 
     /// Notes a key that a record does not have.
     pub(super) fn unknown_key(&mut self, key: &Node, text: &str, known: &[&str]) {
-        let mut diagnostic =
-            Diagnostic::error("unknown-key", self.place(key.at), format!("there is no key `{text}` here"))
+        self.report(|decoder| {
+            let shown: String = text.chars().take(40).collect();
+            let message = format!("there is no key `{shown}` here");
+            let diagnostic = Diagnostic::error("unknown-key", decoder.place(key.at), message)
                 .expected(format!("expected one of: {}", known.join(", ")));
-        if let Some(near) = nearest(text, known.iter().copied()) {
-            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-        }
-        self.report(diagnostic);
+            match nearest(text, known.iter().copied()) {
+                Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
+                None => diagnostic,
+            }
+        });
     }
 
     /// Notes a key that a record needs and does not have.
     pub(super) fn missing_key(&mut self, node: &Node, key: &str) {
-        let diagnostic = Diagnostic::error("missing-key", self.place(node.at), format!("`{key}` is missing"))
-            .expected(format!("this needs the key `{key}`"));
-        self.report(diagnostic);
+        self.report(|decoder| {
+            Diagnostic::error("missing-key", decoder.place(node.at), format!("`{key}` is missing"))
+                .expected(format!("this needs the key `{key}`"))
+        });
     }
 }
 
@@ -181,14 +200,12 @@ impl Decode for bool {
                     _ => None,
                 };
                 if let Some(meant) = meant {
-                    let diagnostic = Diagnostic::error(
-                        "boolean",
-                        decoder.place(node.at),
-                        format!("`{text}` is text, not a boolean"),
-                    )
-                    .expected("expected `true` or `false`")
-                    .help(format!("write `{meant}`"));
-                    decoder.report(diagnostic);
+                    decoder.report(|decoder| {
+                        let message = format!("`{text}` is text, not a boolean");
+                        Diagnostic::error("boolean", decoder.place(node.at), message)
+                            .expected("expected `true` or `false`")
+                            .help(format!("write `{meant}`"))
+                    });
                     return None;
                 }
             }

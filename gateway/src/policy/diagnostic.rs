@@ -119,10 +119,10 @@ impl Diagnostic {
 }
 
 /// Puts diagnostics into the order in which people read them: by file, line and column; what is
-/// said twice about one place is said once.
+/// said twice about one place is said once. What has no file comes last.
 pub fn sort(diagnostics: &mut Vec<Diagnostic>) {
-    diagnostics.sort_by(|a, b| {
-        (&a.place, a.severity, a.code, &a.message).cmp(&(&b.place, b.severity, b.code, &b.message))
+    diagnostics.sort_by_cached_key(|d| {
+        (d.place.file.is_empty(), d.place.clone(), d.severity, d.code, d.message.clone())
     });
     diagnostics.dedup();
 }

@@ -38,7 +38,7 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A directory or file cannot be read.
-    #[error("cannot read {path}: {source}", path = path.display())]
+    #[error("cannot read {path}", path = path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
@@ -165,7 +165,7 @@ impl Reader {
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
                 let before = &error.as_bytes()[..valid];
-                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                let line = 1 + before.split(|byte| *byte == b'\n').skip(1).count();
                 let message = format!("this file is not UTF-8 text: see line {line}");
                 self.diagnostics.push(Diagnostic::error("encoding", Place::of_file(name.into()), message));
             }

@@ -393,6 +393,10 @@ impl Default for Settings {
 impl Policy {
     /// Segment of an address: the gateway's own first, then the subnets, groups by their scope,
     /// and the WAN for all that is left.
+    ///
+    /// # Panics
+    /// Where there are more segments than [`gateway_common::place::SEGMENT_LIMIT`]; a resolved
+    /// policy has fewer.
     pub fn segment_of(&self, address: IpAddr) -> SegmentId {
         if self.segments[usize::from(SEGMENT_GATEWAY)].ranges.contains(address) || ends_at_gateway(address) {
             return SegmentId::GATEWAY;

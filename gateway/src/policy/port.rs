@@ -27,7 +27,7 @@ pub(super) fn ports(text: &str) -> Result<(u16, u16), PortError> {
     if text == "any" {
         return Ok(ANY_PORT);
     }
-    let (first, last) = range(text, EXPECTED, |text| text.parse().ok())?;
+    let (first, last) = range(text, "a port", EXPECTED, |text| text.parse().ok())?;
     if last == 0 {
         return Err(PortError::new("port 0 is not a port".to_owned(), EXPECTED));
     }
@@ -108,7 +108,7 @@ fn types(text: &str, names: &[(&str, u8)], expected: &'static str) -> Result<(u8
     if let Some(number) = lookup(names, text) {
         return Ok((number, number));
     }
-    range(text, expected, |text| text.parse().ok()).map_err(|error| {
+    range(text, "an ICMP type", expected, |text| text.parse().ok()).map_err(|error| {
         match super::names::nearest(text, names.iter().map(|(name, _)| *name)) {
             Some(near) => error.help(format!("did you mean `{near}`?")),
             None => error,
@@ -118,12 +118,13 @@ fn types(text: &str, names: &[(&str, u8)], expected: &'static str) -> Result<(u8
 
 fn range<T: Ord + Copy>(
     text: &str,
+    what: &str,
     expected: &'static str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<(T, T), PortError> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (Some(low), Some(high)) = (parse(first), parse(last)) else {
-        return Err(PortError::new(format!("`{}` is not one", shorten(text)), expected));
+        return Err(PortError::new(format!("`{}` is not {what}", shorten(text)), expected));
     };
     if low > high {
         let message = format!("{} ends before it begins", shorten(text));

@@ -61,9 +61,9 @@ pub(super) struct Parsed {
 }
 
 /// Reads one fragment of a file, which begins after `lines` lines of it.
-fn parse_fragment(file: &SourceFile, fragment: &str, lines: u32) -> Result<Node, SyntaxError> {
+fn parse_fragment(file: &SourceFile, fragment: &str, lines: u32) -> Result<Node, Box<SyntaxError>> {
     let raw: Spanned<Raw> = serde_yaml::from_str_with_options(fragment, options())
-        .map_err(|error| SyntaxError::new(&error, &file.name, lines))?;
+        .map_err(|error| Box::new(SyntaxError::new(&error, &file.name, lines)))?;
     Ok(Fragment { text: fragment, lines }.node(raw))
 }
 
@@ -95,6 +95,8 @@ fn budget() -> Option<serde_yaml::budget::Budget> {
         max_anchors: 10_000,
         max_recorded_anchor_events: REPLAY_LIMIT,
         max_recorded_anchor_bytes: 8 << 20,
+        // One anchor may well be used often; what that costs is bounded above.
+        enforce_alias_anchor_ratio: false,
     }
 }
 
@@ -117,34 +119,44 @@ impl SyntaxError {
                 length: 1,
             },
         );
-        let fatal = is_limit(error);
-        let diagnostic = if fatal {
-            Diagnostic::error(
-                "limit",
-                place,
-                format!("this is more than a policy may hold: {}", words(error)),
-            )
-            .help("split the policy into several files; use fewer aliases and levels")
-        } else {
-            Diagnostic::error("syntax", place, format!("this is not YAML: {}", words(error)))
+        let limit = limit(error);
+        let diagnostic = match &limit {
+            Some(limit) => Diagnostic::error("limit", place, limit.as_str())
+                .help("split the policy into several files; use fewer aliases and levels"),
+            None => Diagnostic::error("syntax", place, format!("this is not YAML: {}", words(error))),
         };
-        Self { diagnostic, fatal }
+        Self { diagnostic, fatal: limit.is_some() }
     }
 }
 
-fn is_limit(error: &serde_yaml::Error) -> bool {
+/// Which limit was reached, if one was.
+fn limit(error: &serde_yaml::Error) -> Option<String> {
+    use serde_yaml::Error;
+    use serde_yaml::budget::BudgetBreach;
+
+    let deep = || Some(format!("this is nested more than {DEPTH_LIMIT} deep"));
     match error {
-        serde_yaml::Error::AliasError { error, .. } | serde_yaml::Error::WithSnippet { error, .. } => {
-            is_limit(error)
-        }
-        serde_yaml::Error::Budget { .. }
-        | serde_yaml::Error::AliasReplayCounterOverflow { .. }
-        | serde_yaml::Error::AliasReplayLimitExceeded { .. }
-        | serde_yaml::Error::AliasExpansionLimitExceeded { .. }
-        | serde_yaml::Error::AliasReplayStackDepthExceeded { .. } => true,
-        _ => false,
+        Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => limit(error),
+        Error::AliasReplayStackDepthExceeded { .. } => deep(),
+        Error::AliasReplayCounterOverflow { .. }
+        | Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. } => Some(ALIASES.to_owned()),
+        Error::Budget { breach, .. } => match breach {
+            BudgetBreach::Depth { .. } => deep(),
+            BudgetBreach::Documents { .. } => Some("a file holds one document".to_owned()),
+            BudgetBreach::Aliases { .. }
+            | BudgetBreach::Anchors { .. }
+            | BudgetBreach::RecordedAnchorEvents { .. }
+            | BudgetBreach::RecordedAnchorBytes { .. } => Some(ALIASES.to_owned()),
+            _ => Some(format!("a file of a policy holds at most {NODE_LIMIT} values")),
+        },
+        // The scanner has a limit of its own for brackets, and no kind of error for it.
+        Error::Message { msg, .. } if msg.contains("recursion limit") => deep(),
+        _ => None,
     }
 }
+
+const ALIASES: &str = "aliases multiply this beyond what a policy may hold";
 
 fn words(error: &serde_yaml::Error) -> String {
     let text = serde_yaml::UserMessageFormatter.format_message(error.without_snippet());

@@ -342,12 +342,13 @@ macro_rules! words {
     (decode $name:ident { $($variant:ident $word:literal,)+ }) => {
         impl Decode for Option<$name> {
             fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+                const WORDS: &[&str] = &[$($word),+];
                 let found = match node.text() {
                     $(Some($word) => Some($name::$variant),)+
                     _ => None,
                 };
                 if found.is_none() {
-                    decoder.mismatch(node, concat!("one of", $(" `", $word, "`"),+));
+                    decoder.not_a_word(node, WORDS);
                 }
                 found.map(Some)
             }

@@ -189,12 +189,11 @@ impl Resolver {
 
     fn finish(mut self) -> Resolved {
         let unseen = self.errors.saturating_sub(self.diagnostics.iter().filter(|d| d.is_error()).count());
-        sort(&mut self.diagnostics);
         if unseen > 0 {
             let message = format!("{unseen} more mistakes are not shown");
-            let place = Place::default();
-            self.diagnostics.push(Diagnostic::error("limit", place, message));
+            self.diagnostics.push(Diagnostic::error("limit", Place::default(), message));
         }
+        sort(&mut self.diagnostics);
         let policy = (self.errors == 0).then_some(self.policy);
         Resolved { policy, diagnostics: self.diagnostics }
     }

@@ -191,13 +191,13 @@ impl Resolver {
                 self.bad_port(text, error);
                 return None;
             }
-            None => match self.catalogue.iter().find(|service| service.name == word) {
-                Some(service) => service.clone(),
-                None => {
+            None => {
+                let Some(service) = self.catalogue.iter().find(|service| service.name == word) else {
                     self.unknown_service(text);
                     return None;
-                }
-            },
+                };
+                service.clone()
+            }
         };
         let index = self.policy.services.len();
         self.service_index.insert(text.value.clone(), index);

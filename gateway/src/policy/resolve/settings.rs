@@ -100,22 +100,14 @@ impl Resolver {
             return;
         }
         let Some(time) = time else { return };
-        match seconds(time.as_str()) {
-            Some(seconds) => self.policy.settings.timeouts[state as usize] = seconds,
-            None => {
-                let shown: String = time.as_str().chars().take(40).collect();
-                let diagnostic = Diagnostic::error(
-                    "bad-duration",
-                    time.place.clone(),
-                    format!("`{shown}` is not a time to wait"),
-                );
-                self.report(
-                    diagnostic.expected(
-                        "expected a duration of at least 1s and at most 365d, such as 30s, 5m, 24h",
-                    ),
-                );
-            }
-        }
+        let Some(seconds) = seconds(time.as_str()) else {
+            let shown: String = time.as_str().chars().take(40).collect();
+            let message = format!("`{shown}` is not a time to wait");
+            let diagnostic = Diagnostic::error("bad-duration", time.place.clone(), message);
+            self.report(diagnostic.expected("expected a duration from 1s to 365d, such as 30s, 5m, 24h"));
+            return;
+        };
+        self.policy.settings.timeouts[state as usize] = seconds;
     }
 }
 

@@ -17,7 +17,7 @@ pub(in crate::policy) fn parse(file: &SourceFile) -> Parsed {
             parsed.lose(&file.text);
             parsed.diagnostics.push(error.diagnostic);
         }
-        Err(error) => recover(file, error, &mut parsed),
+        Err(error) => recover(file, *error, &mut parsed),
     }
     parsed
 }
@@ -35,12 +35,11 @@ fn recover(file: &SourceFile, whole: SyntaxError, parsed: &mut Parsed) {
             }
             Err(error) => error,
         };
-        match read_entries(file, &section, parsed) {
-            Some(node) => sections.extend(node.entries()),
-            None => {
-                parsed.lose(section.text);
-                parsed.diagnostics.push(first.diagnostic);
-            }
+        if let Some(entries) = read_entries(file, &section, parsed) {
+            sections.extend(entries);
+        } else {
+            parsed.lose(section.text);
+            parsed.diagnostics.push(first.diagnostic);
         }
     }
     if parsed.diagnostics.is_empty() {
@@ -53,7 +52,7 @@ fn recover(file: &SourceFile, whole: SyntaxError, parsed: &mut Parsed) {
 
 /// Reads `key:` and the entries below it, each by itself. `None` where the section does not have
 /// that shape, or no entry of it has a mistake of its own.
-fn read_entries(file: &SourceFile, section: &Part<'_>, parsed: &mut Parsed) -> Option<Node> {
+fn read_entries(file: &SourceFile, section: &Part<'_>, parsed: &mut Parsed) -> Option<Vec<(Node, Node)>> {
     let body_at = section.text.find('\n')? + 1;
     let (header, body) = section.text.split_at(body_at);
     let mut node = parse_fragment(file, header, section.line).ok()?;
@@ -64,7 +63,7 @@ fn read_entries(file: &SourceFile, section: &Part<'_>, parsed: &mut Parsed) -> O
     }
     let indent = body.lines().find(|line| has_content(line)).map(indent_of)?;
     let (mut items, mut entries, mut failed) = (Vec::new(), Vec::new(), false);
-    for part in split(body, section.line + 1, |line| has_content(line) && indent_of(line) == indent) {
+    for part in split(body, section.line + 1, |line| has_content(line) && indent_of(line) <= indent) {
         if parsed.diagnostics.len() >= ERROR_LIMIT {
             break;
         }
@@ -82,8 +81,11 @@ fn read_entries(file: &SourceFile, section: &Part<'_>, parsed: &mut Parsed) -> O
     if !failed || !(items.is_empty() || entries.is_empty()) {
         return None;
     }
+    if items.is_empty() && entries.is_empty() {
+        return Some(Vec::new());
+    }
     below.value = if items.is_empty() { Value::Map(entries) } else { Value::List(items) };
-    Some(node)
+    Some(node.entries())
 }
 
 /// A stretch of whole lines.
