@@ -11,8 +11,11 @@ fn check(arguments: &[&str]) -> String {
 }
 
 fn run(directory: &Path, arguments: &[&str]) -> String {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_clinigate")).args(arguments).current_dir(directory).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_clinigate"))
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     format!("exit code {}\n--- stdout\n{stdout}--- stderr\n{stderr}", output.status.code().unwrap())

@@ -41,3 +41,6 @@ fn without_null(schema: &mut schemars::Schema) {
     }
     transform_subschemas(&mut without_null, schema);
 }
+
+#[cfg(test)]
+mod tests;

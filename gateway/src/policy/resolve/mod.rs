@@ -67,6 +67,8 @@ struct Resolver {
     suggestions: usize,
     /// Devices, groups and segments: one name, one meaning.
     names: HashMap<String, (Named, Place)>,
+    /// There are more segments than there can be, which has been noted.
+    segments_full: bool,
     /// Segments by VLAN identifier.
     vlans: BTreeMap<u16, SegmentId>,
     groups: Vec<Group>,

@@ -94,7 +94,8 @@ impl Resolver {
         };
         if count >= SEGMENT_LIMIT {
             self.declare(name, Named::Broken);
-            if count == SEGMENT_LIMIT {
+            if !self.segments_full {
+                self.segments_full = true;
                 let most = SEGMENT_LIMIT - usize::from(SEGMENT_FIRST);
                 let message = format!("a policy has at most {most} segments");
                 self.report(Diagnostic::error("limit", name.place.clone(), message));
