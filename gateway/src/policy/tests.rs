@@ -240,9 +240,9 @@ fn bombs_are_refused_at_once() {
         format!("{text}a{n}: &a{n} [{before}]\n")
     });
     let deep_block = (0..3000).fold(String::new(), |text, n| text + &" ".repeat(n) + "a:\n");
-    let group = (0..30_000).map(|n| format!("10.{}.{}.1, ", n >> 8, n & 255)).collect::<String>();
-    let nested =
-        (1..2000).map(|n| format!("  g{n}: [g{}, 11.0.{}.{}]\n", n - 1, n >> 8, n & 255)).collect::<String>();
+    let lines = |count: u32, line: &dyn Fn(u32) -> String| (0..count).map(line).collect::<Vec<_>>().concat();
+    let group = lines(30_000, &|n| format!("10.{}.{}.1, ", n >> 8, n & 255));
+    let nested = lines(2000, &|n| format!("  g{}: [g{n}, 11.0.{}.{}]\n", n + 1, n >> 8, n & 255));
     let bombs = [
         ("aliases", laughs),
         ("brackets", "flows: ".to_owned() + &"[".repeat(100_000) + &"]".repeat(100_000)),
@@ -251,7 +251,7 @@ fn bombs_are_refused_at_once() {
         ("deep sequence", "- ".repeat(50_000) + "a"),
         ("values", format!("flows: [{}0]", "0,".repeat(1_700_000))),
         ("one word", "a".repeat(8 << 20)),
-        ("mistakes", (0..50_000).map(|n| format!("k{n}: 1\n")).collect()),
+        ("mistakes", lines(50_000, &|n| format!("k{n}: 1\n"))),
         ("groups", format!("groups:\n  g0: [{group}]\n{nested}")),
     ];
     for (name, bomb) in bombs {

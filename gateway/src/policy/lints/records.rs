@@ -19,8 +19,10 @@ pub(super) fn lint(policy: &Policy, findings: &mut Findings) {
 
 fn unenforced(rule: &Rule) -> Option<Diagnostic> {
     rule.unenforced.then(|| {
-        let message =
-            format!("the window, grant or tunnel of `{}` is not enforced yet: this access stays closed", rule.name);
+        let message = format!(
+            "the window, grant or tunnel of `{}` is not enforced yet: this access stays closed",
+            rule.name
+        );
         Diagnostic::warning("not-enforced", &rule.origin, message)
     })
 }

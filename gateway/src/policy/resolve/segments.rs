@@ -40,7 +40,7 @@ impl Resolver {
         for (name, text) in texts.iter().flat_map(|text| &text.segments.items) {
             match SegmentId::built_in(name.as_str()) {
                 Some(id @ (SegmentId::WAN | SegmentId::GATEWAY)) => {
-                    self.built_in_mode(id, name, text.as_ref())
+                    self.built_in_mode(id, name, text.as_ref());
                 }
                 _ => self.segment(name, text.as_ref(), &mut subnets),
             }

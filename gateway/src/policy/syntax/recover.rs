@@ -35,10 +35,13 @@ fn recover(file: &SourceFile, whole: SyntaxError, parsed: &mut Parsed) {
             }
             Err(error) => error,
         };
-        if let Some(entries) = read_entries(file, &section, parsed) {
-            sections.extend(entries);
-        } else {
-            parsed.lose(section.text);
+        let noted = parsed.diagnostics.len();
+        match read_entries(file, &section, parsed) {
+            Some(entries) => sections.extend(entries),
+            None => parsed.lose(section.text),
+        }
+        if parsed.diagnostics.len() == noted {
+            // Each entry is sound and the section is not.
             parsed.diagnostics.push(first.diagnostic);
         }
     }
@@ -50,8 +53,8 @@ fn recover(file: &SourceFile, whole: SyntaxError, parsed: &mut Parsed) {
     parsed.root = sections.first().map(|(key, _)| key.at).map(|at| Node { at, value: Value::Map(sections) });
 }
 
-/// Reads `key:` and the entries below it, each by itself. `None` where the section does not have
-/// that shape, or no entry of it has a mistake of its own.
+/// Reads `key:` and the entries below it, each by itself, as many of them as can be read. `None`
+/// where the section does not have that shape.
 fn read_entries(file: &SourceFile, section: &Part<'_>, parsed: &mut Parsed) -> Option<Vec<(Node, Node)>> {
     let body_at = section.text.find('\n')? + 1;
     let (header, body) = section.text.split_at(body_at);
@@ -62,30 +65,41 @@ fn read_entries(file: &SourceFile, section: &Part<'_>, parsed: &mut Parsed) -> O
         return None;
     }
     let indent = body.lines().find(|line| has_content(line)).map(indent_of)?;
-    let (mut items, mut entries, mut failed) = (Vec::new(), Vec::new(), false);
     for part in split(body, section.line + 1, |line| has_content(line) && indent_of(line) <= indent) {
         if parsed.diagnostics.len() >= ERROR_LIMIT {
             break;
         }
         match parse_fragment(file, part.text, part.line) {
-            Ok(Node { value: Value::List(more), .. }) => items.extend(more),
-            Ok(Node { value: Value::Map(more), .. }) => entries.extend(more),
-            Ok(_) => {}
+            Ok(Node { value: Value::Null, .. }) => {}
+            // What the first entry is, a list or a mapping, the section is.
+            Ok(Node { value, .. }) => {
+                if !below.value.append(value) {
+                    parsed.lose(part.text);
+                }
+            }
             Err(error) => {
-                failed = true;
                 parsed.lose(part.text);
                 parsed.diagnostics.push(error.diagnostic);
             }
         }
     }
-    if !failed || !(items.is_empty() || entries.is_empty()) {
-        return None;
-    }
-    if items.is_empty() && entries.is_empty() {
+    if matches!(below.value, Value::Null) {
         return Some(Vec::new());
     }
-    below.value = if items.is_empty() { Value::Map(entries) } else { Value::List(items) };
     Some(node.entries())
+}
+
+impl Value {
+    /// Appends the elements of a value of the same kind; says whether it was one.
+    fn append(&mut self, other: Self) -> bool {
+        match (self, other) {
+            (Self::List(items), Self::List(more)) => items.extend(more),
+            (Self::Map(entries), Self::Map(more)) => entries.extend(more),
+            (null @ Self::Null, first @ (Self::List(_) | Self::Map(_))) => *null = first,
+            _ => return false,
+        }
+        true
+    }
 }
 
 /// A stretch of whole lines.
