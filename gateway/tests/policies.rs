@@ -263,3 +263,20 @@ fn the_minimal_policy_is_sound_and_lets_studies_through() {
     assert_eq!(found("eth2", "10.10.40.11", "10.10.30.10", Kind::Tcp(445)), None);
     assert_eq!(found("eth3", "198.51.100.1", "10.10.30.10", Kind::Tcp(11112)), None);
 }
+
+#[test]
+fn the_vendor_examples_open_only_what_has_no_limit_in_time() {
+    let policy = load("vendors");
+    let doubts: Vec<&str> = lints::lint(&policy).iter().map(|found| found.code).collect();
+    assert_eq!(doubts, ["not-enforced", "not-enforced"]);
+    let found = |interface, from, to, kind| allowing(&policy, interface, from, to, kind);
+    assert_eq!(found("wan0", "203.0.113.18", "192.0.2.2", Kind::Udp(500)), Some("ct-vendor-tunnel"));
+    assert_eq!(found("wan0", "198.51.100.40", "192.0.2.2", Kind::Udp(51820)), Some("monitor-vendor-tunnel"));
+    assert_eq!(
+        found("carrier0", "172.16.8.10", "10.10.60.20", Kind::Tcp(443)),
+        Some("analyser-vendor/analyser-1")
+    );
+    assert_eq!(found("carrier0", "172.16.8.11", "10.10.60.20", Kind::Tcp(443)), None);
+    assert_eq!(found("jump0", "10.10.110.11", "10.10.40.11", Kind::Tcp(443)), None);
+    assert_eq!(found("wan0", "203.0.113.18", "10.10.40.11", Kind::Tcp(443)), None);
+}

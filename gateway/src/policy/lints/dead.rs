@@ -1,7 +1,7 @@
 //! Rules that no packet can ever match, whatever the other rules say.
 
 use crate::policy::diagnostic::Diagnostic;
-use crate::policy::model::{Policy, Rule, SegmentId};
+use crate::policy::model::{AddressSet, Policy, Rule, SegmentId};
 
 use super::extent::{World, groups};
 use super::rules::{Rules, kind};
@@ -23,6 +23,8 @@ pub(super) fn never_matches(
     let services = rules.services[term.services].as_ref()?;
     let why = if from.is_empty() {
         why_no_source(policy, world, rule)
+    } else if to.is_empty() && rule.to.ranges.is_empty() {
+        "what `to` names has no addresses".to_owned()
     } else if to.is_empty() {
         "its destinations end at the gateway; to allow them, name `gateway` in `to`".to_owned()
     } else if rules.families(number).is_empty() {
@@ -37,8 +39,11 @@ pub(super) fn never_matches(
 }
 
 fn why_no_source(policy: &Policy, world: &World, rule: &Rule) -> String {
+    if rule.from == AddressSet::default() {
+        return "`from` names nothing".to_owned();
+    }
     let only_gateway = rule.from.segments.iter().all(|&id| id == SegmentId::GATEWAY);
-    if only_gateway && !rule.from.segments.is_empty() && rule.from.ranges.is_empty() {
+    if only_gateway && rule.from.ranges.is_empty() {
         return "connections of the gateway itself need no rule".to_owned();
     }
     let homeless = |&id: &SegmentId| {

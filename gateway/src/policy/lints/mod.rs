@@ -145,8 +145,7 @@ fn compare_one(
         let other = &policy.rules[other];
         let place = format!("{} `{}`", kind(other), other.name);
         if rule.unenforced {
-            let message =
-                format!("the limits in time of `{name}` mean nothing: {place} allows all of it always");
+            let message = format!("the limits of `{name}` mean nothing: {place} allows all of it always");
             return Diagnostic::warning("limit-without-effect", &rule.origin, message)
                 .related(&other.origin, place);
         }

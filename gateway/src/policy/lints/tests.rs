@@ -203,10 +203,54 @@ fn rules_that_can_never_match() {
         flow(loopback, whole(A), &[0]),
         flow(part(0x0101, 0x0101), only_v6, &[0]),
         flow(whole(A), broadcast, &[0]),
+        flow(whole(A), AddressSet::default(), &[0]),
+        flow(AddressSet::default(), whole(A), &[0]),
         flow(whole(A), whole(SegmentId::MULTICAST), &[4]),
     ] {
         assert_eq!(codes_of(vec![never.clone()]), ["dead-rule"], "{never:?}");
     }
+}
+
+#[test]
+fn a_dead_rule_says_why() {
+    let why = |from, to| {
+        let found = lint(&policy(vec![flow(from, to, &[0])]));
+        found.into_iter().find(|found| found.code == "dead-rule").unwrap().message
+    };
+    let cases = [
+        (AddressSet::default(), whole(A), "`from` names nothing"),
+        (whole(SegmentId::GATEWAY), whole(A), "connections of the gateway itself need no rule"),
+        (whole(SegmentId::MULTICAST), whole(A), "no packet can come from where it says"),
+        (whole(A), AddressSet::default(), "what `to` names has no addresses"),
+    ];
+    for (from, to, reason) in cases {
+        assert_eq!(why(from, to), format!("flow `rule` can never match: {reason}"));
+    }
+    let mut without_a = policy(vec![flow(part(0x0101, 0x0101), whole(B), &[0])]);
+    without_a.interfaces.remove(0);
+    let messages: Vec<String> = lint(&without_a).into_iter().map(|found| found.message).collect();
+    assert!(messages.contains(&"flow `rule` can never match: no interface carries segment `a`".to_owned()));
+}
+
+/// Every code is explained in docs/warnings.md, and nothing else is.
+#[test]
+fn the_page_of_warnings_names_every_code() {
+    let page = include_str!("../../../../docs/warnings.md");
+    let explained: BTreeSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let sources = [
+        include_str!("dead.rs"),
+        include_str!("mod.rs"),
+        include_str!("records.rs"),
+        include_str!("segments.rs"),
+    ];
+    let codes: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| source.split("Diagnostic::warning(").skip(1))
+        .filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next())
+        .collect();
+    assert!(codes.len() > 10);
+    assert_eq!(explained, codes);
 }
 
 #[test]
