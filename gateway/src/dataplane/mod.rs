@@ -162,7 +162,10 @@ impl Dataplane {
         };
         let ledger = Ledger::open(&options.state_dir, &pins.generations()?);
         let mut dataplane = Self { options, pins, declared, ledger, force, settled, _lock: lock };
-        dataplane.clean_up()?;
+        // What cannot be retired now (a full disk) stays pinned and counted, until it can.
+        if let Err(error) = dataplane.clean_up() {
+            tracing::warn!(%error, "generations that are out of force stay pinned");
+        }
         Ok(dataplane)
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use clinigate::dataplane::{AttachedMode, DataplaneError, detach};
+use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, detach};
 
 use crate::clinic;
 use crate::place::{self, ip, names, record};
@@ -64,6 +64,37 @@ fn detach_takes_everything_off() {
         let mut dataplane = place.open().unwrap();
         assert!(dataplane.active().is_none());
         assert_eq!(dataplane.apply(&clinic::image(&[104]), record("again")).unwrap().generation, 2);
+    });
+}
+
+#[test]
+fn detach_needs_neither_state_nor_a_layout_that_it_knows() {
+    place::run(|place| {
+        place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
+        let root = place.options().pin_root;
+        fs::rename(root.join("v1"), root.join("v99")).unwrap();
+        let state_dir = place.path("no-directory");
+        fs::write(&state_dir, "").unwrap();
+        let detached = detach(&Options { state_dir, ..place.options() }).unwrap();
+        assert_eq!(detached.interfaces, ["a0", "m0"]);
+        assert!(!root.exists());
+    });
+}
+
+#[test]
+fn a_bpf_filesystem_is_mounted_only_where_nothing_stands() {
+    place::run(|place| {
+        let empty = place.path("empty");
+        fs::create_dir(&empty).unwrap();
+        let options = Options { pin_root: empty.join("clinigate"), ..place.options() };
+        Dataplane::open(options.clone()).unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
+        assert_eq!(Dataplane::open(options.clone()).unwrap().active().unwrap().generation, 1);
+        detach(&options).unwrap();
+        nix::mount::umount(&empty).unwrap();
+
+        fs::write(empty.join("file"), "").unwrap();
+        let error = Dataplane::open(options).err().unwrap();
+        assert!(error.to_string().ends_with(&format!("mount -t bpf bpf {}", empty.display())), "{error}");
     });
 }
 
