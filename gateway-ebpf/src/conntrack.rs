@@ -96,12 +96,9 @@ pub(crate) fn find(slot: &mut Slot, now: u64) -> bool {
     for which in 0..2 {
         let index = slot.buckets[which];
         let Some(bucket) = CONNECTIONS.get_ptr_mut(index) else { return false };
+        #[expect(clippy::cast_ptr_alignment, reason = "at offset 8 of a bucket, which is aligned to 8")]
         // SAFETY: the map returned a whole bucket. The tags may change under us: what they lead to is
         // compared whole.
-        #[expect(
-            clippy::cast_ptr_alignment,
-            reason = "the tags stand at offset 8 of a bucket, which is aligned to 8"
-        )]
         let tags = unsafe { (&raw const (*bucket).tags).cast::<[u64; 2]>().read_volatile() };
         let mut candidates = matching(tags, slot.tag);
         for _ in 0..CANDIDATES {
