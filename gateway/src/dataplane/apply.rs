@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::object::{self, Load};
 use super::pins;
 use super::shared::{self, Found, Shared};
 use super::state::{Description, Record};
-use super::{Active, Dataplane, Force, XdpMode, local_addresses, offload};
+use super::{Active, Dataplane, Force, XdpMode, local_addresses, offload, sys};
 use crate::compile::image::{Image, NamedPlace};
 
 /// What an apply did.
@@ -139,6 +140,8 @@ impl Dataplane {
         let directory = self.pins.generation(number);
         let mut prepared = || -> Result<_, DataplaneError> {
             let shared = Shared::open(&self.pins)?;
+            // The slot may hold the only reference to what is in force.
+            let before = shared.in_force()?.map(sys::program_by_id).transpose();
             let generation = Generation::open(&self.pins, number)?;
             let programs = Programs {
                 entry: Pinned::open(&self.pins.entry(object::hash()))?,
@@ -147,13 +150,13 @@ impl Dataplane {
             description.record.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             description.write(&self.options.state_dir)?;
             shared.put_in_force(generation.judge())?;
-            Ok((shared, generation, programs))
+            Ok((shared, generation, programs, before))
         };
         let forget = || {
             Description::remove(&self.options.state_dir, number);
             pins::remove_tree(&directory)
         };
-        let (shared, generation, programs) = match prepared() {
+        let (shared, generation, programs, before) = match prepared() {
             Ok(prepared) => prepared,
             Err(error) => {
                 forget()?;
@@ -165,9 +168,10 @@ impl Dataplane {
             let mode = self.options.xdp_mode;
             let converged = attach::converge(&self.pins, links, target, &programs, mode, &mut journal);
             if let Err(error) = converged {
-                match &self.force {
-                    Some(force) => shared.put_in_force(force.generation.judge())?,
-                    None => shared.put_none_in_force()?,
+                match (&self.force, before) {
+                    (Some(force), _) => shared.put_in_force(force.generation.judge())?,
+                    (None, Ok(Some(before))) => shared.put_in_force(before.as_fd())?,
+                    (None, _) => shared.put_none_in_force()?,
                 }
                 journal.undo();
                 // What it counted meanwhile is counted, and its pins removed, by the next clean-up.

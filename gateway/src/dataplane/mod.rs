@@ -18,6 +18,7 @@ mod connections;
 mod counters;
 mod detach;
 mod error;
+mod ethtool;
 mod events;
 mod generation;
 mod kernel;

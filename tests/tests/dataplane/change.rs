@@ -1,6 +1,7 @@
 //! Changes that fail, and changes of the layout.
 
 use std::fs;
+use std::process::Command;
 
 use aya::maps::{Array, MapData};
 use aya::programs::{ProgramInfo, loaded_programs};
@@ -98,7 +99,13 @@ fn a_trunks_tags_are_made_visible() {
         let vlans = [(70, clinic::MODALITIES)].into();
         let image = with_interface("m0", InterfaceKind::Trunk { outer: 0, vlans });
         let applied = dataplane.apply(&image, record("first")).unwrap();
-        assert_eq!(applied.offloads, [("m0".to_owned(), "rxvlan")]);
+        let m0 = || "m0".to_owned();
+        assert_eq!(applied.offloads, [(m0(), "rxvlan"), (m0(), "rx-vlan-stag-hw-parse")]);
+        let features = Command::new("ethtool").args(["-k", "m0"]).output().unwrap().stdout;
+        let features = String::from_utf8(features).unwrap();
+        for off in ["rx-vlan-offload: off", "rx-vlan-stag-hw-parse: off", "tx-vlan-offload: on"] {
+            assert!(features.contains(off), "{features}");
+        }
         let applied = dataplane.apply(&image, record("second")).unwrap();
         assert!(applied.offloads.is_empty());
     });
