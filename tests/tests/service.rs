@@ -33,20 +33,22 @@ fn a_second_service_is_refused_and_the_first_goes_on() {
     let first = setting.start(&policy::hospital()).unwrap();
     let before = generation(&setting.metrics().unwrap());
     let said = setting.start_unready(&policy::hospital()).unwrap().wait_refused(SOON).unwrap();
-    assert!(said.contains("error"), "{said}");
+    assert!(said.contains("error: clinigate is already running"), "{said}");
     assert_eq!(generation(&setting.metrics().unwrap()), before);
     drop(first);
 }
 
+/// What another installation pinned goes on without its service; this one does not take its place.
 #[test]
 fn a_foreign_xdp_program_is_left_alone() {
     let (_hospital, setting) = build();
-    let first = setting.start(&policy::hospital()).unwrap();
+    setting.start(&policy::hospital()).unwrap().kill().unwrap();
     let other = setting.foreign("other");
     let said = other.start_unready(&policy::hospital()).unwrap().wait_refused(SOON).unwrap();
-    assert!(said.contains("error"), "{said}");
-    assert!(setting.metrics().is_ok());
-    drop(first);
+    assert!(said.contains("error: ") && said.contains("infra0") && said.contains("XDP program"), "{said}");
+    let again = setting.start(&policy::hospital()).unwrap();
+    assert!(generation(&setting.metrics().unwrap()).contains("generation=\"1\""), "it was not adopted");
+    drop(again);
 }
 
 #[test]
