@@ -142,7 +142,8 @@ pub struct Hospital {
     /// What a switch would be: the far end of the trunk.
     pub switch: Namespace,
     hosts: Vec<Host>,
-    _provider: Namespace,
+    /// The router of the provider: between the gateway and the world.
+    pub provider: Namespace,
     // Dropped last: it removes what the namespaces leave.
     run: Run,
 }
@@ -181,7 +182,7 @@ impl Hospital {
             let plan = Plan { name: host, segment: "wan", link, length, host: (v4, v6) };
             hosts.push(plan.build(run.namespace(host)?, &provider, host, router)?);
         }
-        Ok(Self { gateway, switch, hosts, _provider: provider, run })
+        Ok(Self { gateway, switch, hosts, provider, run })
     }
 
     /// A host by its name.

@@ -73,7 +73,8 @@ impl Metrics {
             labels.iter().all(|(label, value)| found.get(*label).is_some_and(|found| found == value))
         };
         let samples = self.samples.get(name).map_or(&[][..], Vec::as_slice);
-        samples.iter().filter(|(found, _)| matching(found)).map(|(_, value)| value).sum()
+        // Not `sum`: that of nothing is -0.
+        samples.iter().filter(|(found, _)| matching(found)).fold(0.0, |sum, (_, value)| sum + value)
     }
 
     /// How much every sample of `name` grew since `earlier`; only those that did.

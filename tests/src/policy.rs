@@ -43,3 +43,22 @@ pub fn remove_flow(directory: &Path, name: &str) -> Result<()> {
     ensure!(found, "no flow {name} in {}", file.display());
     Ok(fs::write(file, kept)?)
 }
+
+/// Sets the mode of one segment, which stands on one line of `segments.yaml`.
+pub fn set_mode(directory: &Path, segment: &str, mode: &str) -> Result<()> {
+    let file = directory.join("segments.yaml");
+    let text = fs::read_to_string(&file)?;
+    let (mut changed, mut found) = (String::new(), false);
+    for line in text.lines() {
+        let of_segment = line.trim_start().starts_with(&format!("{segment}:"));
+        match line.rsplit_once("mode: ").filter(|_| of_segment) {
+            Some((before, _)) => {
+                found = true;
+                changed += &format!("{before}mode: {mode} }}\n");
+            }
+            None => changed += &format!("{line}\n"),
+        }
+    }
+    ensure!(found, "no mode of segment {segment} in {}", file.display());
+    Ok(fs::write(file, changed)?)
+}
