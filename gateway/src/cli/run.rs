@@ -55,7 +55,7 @@ impl Run {
     pub(super) fn run(self) -> anyhow::Result<Outcome> {
         let readers = self.socket_group.as_deref().map(group).transpose()?;
         let policy = std::path::absolute(&self.policy).context("the current directory is gone")?;
-        logging::init(self.log_format)?;
+        logging::init(self.log_format, self.trace)?;
         let xdp_mode = match self.xdp_mode {
             Mode::Native => XdpMode::Native,
             Mode::Generic => XdpMode::Generic,

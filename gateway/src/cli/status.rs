@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::bail;
 use clap::Args;
+use serde::Serialize;
 
 use super::instance::Instance;
 use super::{Format, Outcome, print, print_json};
@@ -16,6 +17,10 @@ use crate::dataplane::Dataplane;
 
 /// The service may be compiling a large policy just now.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the service is asked, and how long is waited in between.
+const ATTEMPTS: u32 = 3;
+/// See [`ATTEMPTS`].
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Show what is in force, since when, and from which files and commit.
 ///
@@ -27,22 +32,42 @@ pub(super) struct Status {
     instance: Instance,
 }
 
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    status: &'a Report,
+    /// What somebody should look at, one sentence each.
+    findings: Vec<String>,
+}
+
 impl Status {
     pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
-        let status = match Client::connect(&self.instance.socket) {
-            Ok(mut client) => match client.ask(&Request::Status {}, PATIENCE)? {
-                Reply::Status { status } => *status,
-                Reply::Error { message, .. } => bail!("{message}"),
-                other => bail!("the service gave an answer to another question: {other:?}"),
-            },
-            Err(ClientError::NotRunning(_)) => self.without_service()?,
-            Err(error) => return Err(error.into()),
-        };
+        let status = self.ask()?;
         match format {
-            Format::Json => print_json(&status)?,
+            Format::Json => print_json(&Answer { findings: status.findings(), status: &status })?,
             Format::Text => print(text::render(&status, now()))?,
         }
         Ok(if status.findings().is_empty() { Outcome::Fine } else { Outcome::Findings })
+    }
+
+    /// From the service, where it runs; else from what is pinned.
+    fn ask(&self) -> anyhow::Result<Report> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let reply = Client::connect(&self.instance.socket)
+                .and_then(|mut client| client.ask(&Request::Status {}, PATIENCE));
+            match reply {
+                Ok(Reply::Status { status }) => return Ok(*status),
+                Ok(Reply::Error { message, .. }) => bail!("{message}"),
+                Ok(other) => bail!("the service gave an answer to another question: {other:?}"),
+                Err(ClientError::NotRunning(_)) => return self.without_service(),
+                // It may have been killed while we asked.
+                Err(ClientError::Io { .. }) if attempts < ATTEMPTS => std::thread::sleep(PAUSE),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// What is pinned.

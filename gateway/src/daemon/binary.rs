@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
 /// Version, and what tells builds of one version apart: size and time of the file that was
-/// started.
-pub(super) fn identity() -> String {
+/// started; and whether it loads programs that trace, which are others.
+pub(super) fn identity(traces: bool) -> String {
     static IDENTITY: OnceLock<String> = OnceLock::new();
     let identity = IDENTITY.get_or_init(|| {
         let version = env!("CARGO_PKG_VERSION");
@@ -17,5 +17,5 @@ pub(super) fn identity() -> String {
             Err(_) => version.to_owned(),
         }
     });
-    identity.clone()
+    if traces { format!("{identity}, tracing") } else { identity.clone() }
 }

@@ -12,6 +12,7 @@ mod reports;
 mod run;
 mod service;
 pub mod status;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

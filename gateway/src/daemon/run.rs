@@ -16,7 +16,7 @@ use super::control::{self, ErrorKind, ListenError, Listener, Reply, Request};
 use super::http::{self, Pages};
 use super::prepare::{PrepareError, Text};
 use super::service::{ChangeError, Service, chain};
-use super::{Settings, notify, reports};
+use super::{Settings, notify, reports, traces};
 use crate::dataplane::{Dataplane, DataplaneError, NetworkChanges};
 use crate::telemetry::metrics::Metrics;
 
@@ -99,6 +99,9 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
     let events = service.with_dataplane(Dataplane::events).map_err(RunError::NoPolicy)??;
     let (stop, stopped) = oneshot::channel();
     let reports = tokio::spawn(reports::gather(events, service.names(), metrics, stopped));
+    if settings.dataplane.trace {
+        tokio::spawn(traces::carry(Arc::clone(&service)));
+    }
     let handle = Arc::new(Handle(Arc::clone(&service)));
     let control = tokio::spawn({
         let handle = Arc::clone(&handle);

@@ -204,7 +204,7 @@ impl Service {
             policy_hash: prepared.image.manifest.hash.clone(),
             applied_at: unix_now(),
             duration_us: 0,
-            binary: binary::identity(),
+            binary: binary::identity(self.settings.dataplane.trace),
             files: prepared.text.files.iter().map(|file| file.name.to_string()).collect(),
             tables: prepared.tables(),
         };
@@ -242,7 +242,7 @@ impl Service {
         let hash = &prepared.image.manifest.hash;
         let same = |record: &Record| {
             record.policy_hash == *hash
-                && record.binary == binary::identity()
+                && record.binary == binary::identity(self.settings.dataplane.trace)
                 && record.commit == prepared.text.commit
                 && Path::new(&record.source) == prepared.text.source
         };
@@ -287,6 +287,7 @@ impl Service {
                     took_ms = change.took_ms,
                     attached = change.attached.join(" "),
                     detached = change.detached.join(" "),
+                    warnings = change.warnings,
                     "a policy came into force"
                 );
             }
@@ -400,14 +401,18 @@ impl Service {
 
     /// Whether the gateway does its work, in a sentence.
     pub(super) fn health(&self) -> Result<String, String> {
-        let status = self.status().map_err(|error| chain(&error))?;
-        let Some(policy) = &status.policy else { return Err("no policy is in force".to_owned()) };
-        let unattached: Vec<&str> =
-            status.interfaces.iter().filter(|it| it.mode.is_none()).map(|it| it.name.as_str()).collect();
+        let (generation, interfaces) = self
+            .with_dataplane(|dataplane| {
+                (dataplane.active().map(|active| active.generation), dataplane.interfaces())
+            })
+            .map_err(|error| chain(&error))?;
+        let Some(generation) = generation else { return Err("no policy is in force".to_owned()) };
+        let unattached = interfaces.iter().filter(|interface| interface.mode.is_none());
+        let unattached: Vec<&str> = unattached.map(|interface| interface.name.as_str()).collect();
         if !unattached.is_empty() {
             return Err(format!("not enforced: {}", unattached.join(" ")));
         }
-        Ok(format!("generation {} is in force on {} interfaces", policy.generation, status.interfaces.len()))
+        Ok(format!("generation {generation} is in force on {} interfaces", interfaces.len()))
     }
 
     fn tell_names(&self) {

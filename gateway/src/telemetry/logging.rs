@@ -20,6 +20,9 @@ use tracing_subscriber::{EnvFilter, Layer};
 /// Target of the blocked-flow log.
 pub const BLOCKED: &str = "clinigate::blocked";
 
+/// Filter for when the eBPF programs trace: their crate's name is the target of what they say.
+const TRACES: &str = "info,clinigate_ebpf=debug";
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -46,9 +49,10 @@ pub enum LoggingError {
 }
 
 /// Sets up the log of this process. `RUST_LOG` chooses what is written; by default everything
-/// from `info` on.
-pub fn init(format: LogFormat) -> Result<(), LoggingError> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// from `info` on, and what the programs trace where they do.
+pub fn init(format: LogFormat, traces: bool) -> Result<(), LoggingError> {
+    let default = if traces { TRACES } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let words_only = filter_fn(|metadata| metadata.target() != BLOCKED);
     // Errors of writing are not reported: a standard error that has gone away is no reason to stop.
     let lines = || tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
