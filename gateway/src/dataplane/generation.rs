@@ -45,11 +45,21 @@ impl Generation {
                 error,
             ))
         })?;
+        let places = map(generation::PLACES)?;
+        // The kernel reads and writes keys and values of the map's size, whatever ours is.
+        let fits = places.info().is_ok_and(|info| {
+            info.key_size() as usize == size_of::<PlaceKey>()
+                && info.value_size() as usize == size_of::<Place>()
+        });
+        if !fits {
+            let what = format!("PLACES of generation {number} is of another layout");
+            return Err(DataplaneError::bpf(what)(io::ErrorKind::InvalidData.into()));
+        }
         Ok(Self {
             number,
             program: program.id(),
             judge: open("judge")?,
-            places: map(generation::PLACES)?,
+            places,
             pair_counters: map(generation::PAIR_COUNTERS)?,
             rule_counters: map(generation::RULE_COUNTERS)?,
         })

@@ -49,13 +49,20 @@ pub(super) fn inspect(pins: &Pins, declared: &Declared) -> Result<Found, Datapla
             fitting += usize::from(MapData::from_pin(&path).is_ok_and(|map| declared.fits(name, &map)));
         }
     }
+    let key = pins.shared(HASH_KEY);
+    if key.exists() {
+        present += 1;
+        // The kernel writes values of the map's size, whatever we have room for.
+        let info = MapData::from_pin(&key).and_then(|map| map.info());
+        fitting += usize::from(info.is_ok_and(|info| info.key_size() == 4 && info.value_size() == 4));
+    }
     let used = !pins.generations()?.is_empty() || !pins.entries()?.is_empty();
-    let whole = present == shared::ALL.len() && pins.shared(HASH_KEY).exists();
+    let whole = present == shared::ALL.len() + 1;
     Ok(match () {
         () if present != fitting => Found::Foreign,
         // A map that is missing while programs use it is one that they and we would not share.
         () if used && !whole => Found::Foreign,
-        () if present == 0 => Found::Nothing,
+        () if !whole => Found::Nothing,
         () => Found::Fitting,
     })
 }

@@ -68,6 +68,30 @@ fn detach_takes_everything_off() {
 }
 
 #[test]
+fn the_first_generation_may_be_left_half_made_anywhere() {
+    place::run(|place| {
+        place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
+        let layout = place.options().pin_root.join("v1");
+        // In the reverse of the order in which they are made, as if the first apply had been killed there.
+        let entry = names(&layout).into_iter().find(|name| name.starts_with("entry-")).unwrap();
+        let steps =
+            [vec![entry, "gen-1/egress".to_owned(), "gen-1/judge".to_owned()], vec!["gen-1/V4".to_owned()]];
+        for step in steps.into_iter().chain([vec!["gen-1".to_owned()], vec!["shared/EVENTS".to_owned()]]) {
+            for pin in step {
+                let path = layout.join(pin);
+                if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+            }
+            assert!(place.open().unwrap().active().is_none());
+        }
+        let mut dataplane = place.open().unwrap();
+        assert_eq!(dataplane.apply(&clinic::image(&[104]), record("second")).unwrap().attached.len(), 0);
+        assert!(dataplane.reconcile().unwrap().failed.is_empty());
+        assert_eq!(names(&place.options().pin_root), ["links", "v1"]);
+        assert_eq!(names(&layout.join("shared")).len(), 7);
+    });
+}
+
+#[test]
 fn detach_needs_neither_state_nor_a_layout_that_it_knows() {
     place::run(|place| {
         place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
@@ -90,7 +114,8 @@ fn a_bpf_filesystem_is_mounted_only_where_nothing_stands() {
         Dataplane::open(options.clone()).unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
         assert_eq!(Dataplane::open(options.clone()).unwrap().active().unwrap().generation, 1);
         detach(&options).unwrap();
-        nix::mount::umount(&empty).unwrap();
+        // Detached: a process that another test has just begun may still stand in it.
+        nix::mount::umount2(&empty, nix::mount::MntFlags::MNT_DETACH).unwrap();
 
         fs::write(empty.join("file"), "").unwrap();
         let error = Dataplane::open(options).err().unwrap();
