@@ -168,6 +168,11 @@ impl<'p> Edges<'p> {
         (self.place(draw.at_home.then_some(packet.source), place), packet)
     }
 
+    /// A place where a packet from `source` arrives: mostly where it belongs.
+    pub fn place_of(&self, draw: &Draw, source: IpAddr) -> &Port {
+        self.place(draw.at_home.then_some(source), draw.indices[4])
+    }
+
     /// A place: where `source` belongs, if it is given and there is such a one.
     fn place(&self, source: Option<IpAddr>, index: Index) -> &Port {
         let Some(source) = source else {
