@@ -81,11 +81,19 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     }
 
     let place = place(link, judgement)?;
-    if !readable {
-        return Err(judgement.reason);
-    }
     if !is_ip {
         return not_ip(context, link, &place, now);
+    }
+    // Looked up before anything is refused, if the addresses could be read: the mode of the
+    // destination's segment counts too.
+    let destination = classify::atom(packet.destination).ok_or(Reason::Internal)?;
+    let is_addressed = packet.source != [0; 2] || packet.destination != [0; 2];
+    let is_stray = link.ethertype == ethertype::IPV6 && frame::is_mapped(packet.destination);
+    if readable || (is_addressed && !is_stray) {
+        judgement.destination = destination.segment;
+    }
+    if !readable {
+        return Err(judgement.reason);
     }
     let source = guard(&place, packet)?;
     frame::forget();
@@ -102,8 +110,6 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         }
     }
 
-    let destination = classify::atom(packet.destination).ok_or(Reason::Internal)?;
-    judgement.destination = destination.segment;
     if neighbour::is_link_control(packet, &destination) {
         return neighbour::control(context, link, packet, &place, now);
     }
@@ -166,6 +172,9 @@ fn first(
     }
     let icmp = packet.protocol == protocol::ICMP || packet.protocol == protocol::ICMPV6;
     if destination.flags & Atom::GROUP != 0 || (icmp && !transport::is_echo_request(packet)) {
+        if packet.fragment == Fragment::First && !icmp {
+            fragments::record(packet, now);
+        }
         return Ok(Reason::Flow);
     }
     describe(packet, slot, judgement, new, now, midstream, by_initiator);

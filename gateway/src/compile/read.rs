@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY};
+use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN};
 use gateway_common::reason::{Mode, Reason, Verdict};
 use gateway_common::table::{
     Atom, Cell, NO_RULE, NODE, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL, SERVICE_TCP, SERVICE_UDP,
@@ -75,7 +75,10 @@ impl Image {
             return Some(Decision::unknown_place(reason));
         };
         let source = self.atom(packet.source)?;
-        let destination = self.atom(packet.destination)?;
+        let mut destination = self.atom(packet.destination)?;
+        if is_mapped(packet.destination) {
+            destination.segment = SEGMENT_UNKNOWN;
+        }
         let (reason, rule) = match self.admit(place, source, destination, packet)? {
             Err(refused) => (refused, NO_RULE),
             Ok(sender) => {

@@ -12,6 +12,8 @@
 //! 4. The first deny of the policy that names the packet decides, else the first flow.
 //! 5. What does not pass is dropped, reported or observed as the stricter of both segments says.
 
+use std::net::IpAddr;
+
 use gateway_common::reason::{Mode, Reason, Verdict};
 
 use crate::packet::{Arrival, Decision, PacketView, Transport};
@@ -24,6 +26,7 @@ mod source;
 
 pub use session::Gateway;
 pub use source::Party;
+use source::is_mapped;
 
 /// Decides packets straight from the resolved model.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +46,7 @@ impl<'p> Oracle<'p> {
             Ok(segment) => segment,
             Err(reason) => return Decision::unknown_place(reason),
         };
-        let destination = self.policy.segment_of(packet.destination);
+        let destination = self.destination_segment(packet.destination);
         let (reason, rule) = match self.admit(here, packet) {
             Err(reason) => (reason, None),
             Ok(sender) => match self.confine(sender, destination) {
@@ -81,6 +84,11 @@ impl<'p> Oracle<'p> {
             }
         }
         Err(if named { Reason::UnknownVlan } else { Reason::UnknownInterface })
+    }
+
+    /// Segment in which a packet ends; an IPv4-mapped address is in none.
+    pub fn destination_segment(&self, destination: IpAddr) -> SegmentId {
+        if is_mapped(destination) { SegmentId::UNKNOWN } else { self.policy.segment_of(destination) }
     }
 
     /// The rule that decides on a packet that `from` sends to `to` to open a connection.

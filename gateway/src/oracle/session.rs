@@ -1,9 +1,9 @@
 //! The gateway with its memory: connections, fragments, generations.
 //!
 //! The order of a decision, for a packet that could be parsed:
-//! 1. Its place: [`Oracle::place`].
+//! 1. Its place: [`Oracle::place`]. IPv4-mapped addresses are refused as the header is read.
 //! 2. A later fragment takes its first's ports; where that is not known it is dropped
-//!    (`unknown-fragment`, unless the source guard has the better reason).
+//!    (`unknown-fragment`).
 //! 3. The source guard: [`Oracle::admit`].
 //! 4. Its connection. One that another generation judged is judged again by its initiator's first
 //!    packet: it stays, or it ends here (`revoked`). The gateway's own always stay.
@@ -17,7 +17,8 @@
 //!
 //! Only allowed packets leave state behind. Groups (multicast, broadcast) and ICMP other than
 //! echo requests get none: each of their packets is judged by itself. A first fragment is
-//! remembered whenever it is allowed by a rule or belongs to a connection.
+//! remembered where a rule allows it or its connection has it; of ICMP only with a connection, for its
+//! later fragments do not say their type.
 //!
 //! Not modelled: the limited room of the connection table, and the budget for neighbour discovery.
 
@@ -33,7 +34,7 @@ use crate::policy::model::{Policy, RuleId, SegmentId};
 use super::Oracle;
 use super::connection::{Connection, SECOND, first_state, lifetime};
 use super::packet::{Flow, Fragment, Packet, Payload, echo_type, flag};
-use super::source::{Party, is_link_local};
+use super::source::{Party, is_link_local, is_mapped};
 
 /// A gateway in user space. Time is in nanoseconds and never goes back.
 #[derive(Clone, Debug)]
@@ -73,7 +74,7 @@ impl Gateway {
             Ok(here) => here,
             Err(reason) => return Decision::unknown_place(reason),
         };
-        let destination_segment = self.policy.segment_of(packet.destination);
+        let destination_segment = oracle.destination_segment(packet.destination);
         let (reason, rule) = match self.judge(now, here, packet) {
             Ok(finding) => finding,
             Err(reason) => (reason, None),
@@ -111,14 +112,14 @@ impl Gateway {
     }
 
     fn judge(&mut self, now: u64, here: SegmentId, packet: &Packet) -> Result<Finding, Reason> {
+        if is_mapped(packet.source) || is_mapped(packet.destination) {
+            return Err(Reason::Martian);
+        }
         let resolved = match packet.fragment {
             Fragment::Later(identification) => self.resolve(now, packet, identification),
             Fragment::Whole | Fragment::First(_) => Some(packet.clone()),
         };
         let Some(packet) = &resolved else {
-            // Its ports are not known; nobody without an address sends fragments.
-            let transport = Transport::Other(packet.protocol());
-            Oracle::new(&self.policy).admit(here, &PacketView { transport, ..packet.view() })?;
             return Err(Reason::UnknownFragment);
         };
         let sender = Oracle::new(&self.policy).admit(here, &packet.view())?;
@@ -190,7 +191,8 @@ impl Gateway {
     /// A packet that belongs to no connection.
     fn first(&mut self, now: u64, sender: Party, packet: &Packet) -> Result<Finding, Reason> {
         let is_middle = matches!(packet.payload, Payload::Tcp { .. }) && !packet.is_opening();
-        if is_middle && !self.policy.settings.midstream {
+        let is_reset = matches!(packet.payload, Payload::Tcp { flags, .. } if flags & flag::RST != 0);
+        if is_middle && (is_reset || !self.policy.settings.midstream) {
             return Err(Reason::NotInConnection);
         }
         let oracle = Oracle::new(&self.policy);
@@ -220,13 +222,12 @@ impl Gateway {
     ) -> Finding {
         let is_echo_reply = matches!(packet.payload, Payload::Echo { request: false, .. });
         let Some(flow) = packet.flow().filter(|_| !is_group(packet.destination) && !is_echo_reply) else {
-            self.remember(now, packet);
+            if !matches!(packet.protocol(), 1 | 58) {
+                self.remember(now, packet);
+            }
             return (Reason::Flow, rule);
         };
         let is_middle = matches!(packet.payload, Payload::Tcp { .. }) && !packet.is_opening();
-        if is_middle && matches!(packet.payload, Payload::Tcp { flags, .. } if flags & flag::RST != 0) {
-            return (Reason::NotInConnection, rule);
-        }
         let forward = if by_initiator { flow } else { reversed(flow) };
         let connection = self.opened(now, forward, initiator, packet, rule);
         self.connections.insert(unordered(flow), connection);

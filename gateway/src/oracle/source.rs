@@ -79,7 +79,7 @@ fn is_never_source(address: IpAddr) -> bool {
     }
 }
 
-fn is_mapped(address: IpAddr) -> bool {
+pub(super) fn is_mapped(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.segments()[..6] == [0, 0, 0, 0, 0, 0xffff])
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::policies;
+use crate::oracle::{Oracle, Party};
 use crate::packet::{PacketView, Transport};
 use crate::policy::model::{AddressSet, InterfaceKind, Policy, Ranges, Rule, SegmentId, ServiceMatch};
 
@@ -117,7 +118,8 @@ impl<'p> Edges<'p> {
         let all = Addresses::around(segments.chain(rules));
         let of_set = |set: &AddressSet| {
             let segments = set.segments.iter().map(|&id| &policy.segment(id).ranges);
-            Addresses::around(segments.chain([&set.ranges])).or(&all)
+            let named = Addresses::around(segments.chain([&set.ranges]));
+            if set.segments.contains(&SegmentId::WAN) { named.and(&all) } else { named }
         };
         let of_rule = |rule: &Rule| {
             let matches = rule.services.iter().flat_map(|&service| policy.services[service].matches.clone());
@@ -144,9 +146,13 @@ impl<'p> Edges<'p> {
             Aim::Rule if !self.rules.is_empty() => {
                 let (sources, destinations, services) = rule.get(&self.rules);
                 let matches = destination_port.get(services);
+                let both = |is_v4| sources.has(is_v4) && destinations.has(is_v4);
+                let is_v4 = if both(draw.is_v4) { draw.is_v4 } else { both(true) };
+                let at_home = sources.only(|source| self.has_place(source));
+                let answering = destinations.only(|destination| self.has_place(destination));
                 PacketView {
-                    source: sources.pick(draw.is_v4, from),
-                    destination: destinations.pick(draw.is_v4, to),
+                    source: at_home.pick(is_v4, from),
+                    destination: if draw.at_home { &answering } else { destinations }.pick(is_v4, to),
                     transport: transport_of(*matches, source_port.index(2) == 0),
                 }
             }
@@ -171,6 +177,14 @@ impl<'p> Edges<'p> {
     /// A place where a packet from `source` arrives: mostly where it belongs.
     pub fn place_of(&self, draw: &Draw, source: IpAddr) -> &Port {
         self.place(draw.at_home.then_some(source), draw.indices[4])
+    }
+
+    /// Whether there is a place where packets from `source` pass the source guard.
+    fn has_place(&self, source: IpAddr) -> bool {
+        let home = self.policy.segment_of(source);
+        let view = PacketView { source, destination: source, transport: Transport::Other(0) };
+        let is_host = matches!(Oracle::new(self.policy).admit(home, &view), Ok(Party::Host(..)));
+        is_host && self.places.iter().any(|(segment, _)| *segment == Some(home))
     }
 
     /// A place: where `source` belongs, if it is given and there is such a one.
@@ -221,15 +235,25 @@ impl Addresses {
         edges
     }
 
-    /// These, or `others` in a family where there are none.
-    fn or(mut self, others: &Self) -> Self {
-        if self.v4.is_empty() {
-            self.v4.clone_from(&others.v4);
-        }
-        if self.v6.is_empty() {
-            self.v6.clone_from(&others.v6);
-        }
+    fn and(mut self, others: &Self) -> Self {
+        self.v4.extend(&others.v4);
+        self.v6.extend(&others.v6);
         self
+    }
+
+    fn has(&self, is_v4: bool) -> bool {
+        if is_v4 { !self.v4.is_empty() } else { !self.v6.is_empty() }
+    }
+
+    /// Those that `choose` takes, or all of them if it takes none.
+    fn only(&self, choose: impl Fn(IpAddr) -> bool) -> Self {
+        let mut chosen = self.clone();
+        chosen.v4.retain(|&bits| choose(v4(bits)));
+        chosen.v6.retain(|&bits| choose(v6(bits)));
+        Self {
+            v4: if chosen.v4.is_empty() { self.v4.clone() } else { chosen.v4 },
+            v6: if chosen.v6.is_empty() { self.v6.clone() } else { chosen.v6 },
+        }
     }
 
     fn pick(&self, is_v4: bool, index: Index) -> IpAddr {

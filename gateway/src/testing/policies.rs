@@ -73,8 +73,8 @@ pub fn v4() -> impl Strategy<Value = u32> {
     let edge =
         (prop::sample::select(near.to_vec()), -3i32..=3).prop_map(|(at, off)| at.saturating_add_signed(off));
     prop_oneof![
-        6 => edge,
-        3 => 0x0a00_0000u32..0x0a00_0200,
+        3 => edge,
+        6 => 0x0a00_0000u32..0x0a00_0400,
         1 => any::<u32>(),
     ]
 }
@@ -102,8 +102,8 @@ pub fn v6() -> impl Strategy<Value = u128> {
     let edge =
         (prop::sample::select(near.to_vec()), -3i128..=3).prop_map(|(at, off)| at.saturating_add_signed(off));
     prop_oneof![
-        6 => edge,
-        3 => (0u128..0x400).prop_map(|host| (0xfd00_0070 << 96) | host),
+        3 => edge,
+        6 => (0u128..0x400).prop_map(|host| (0xfd00_0070 << 96) | host),
         1 => any::<u128>(),
     ]
 }

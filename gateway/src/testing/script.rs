@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::packets::{self, Draw, Edges, Port};
+use crate::oracle::Gateway;
 use crate::oracle::packet::{Flow, Fragment, Packet, Payload, flag};
-use crate::packet::{PacketView, Transport};
+use crate::packet::{Arrival, PacketView, Transport};
 use crate::policy::model::{Policy, RuleKind};
 
 /// A random choice of what happens next.
@@ -68,6 +69,9 @@ pub fn step() -> impl Strategy<Value = Step> {
 /// The events that `steps` mean from `policy` on.
 pub fn events(policy: &Policy, steps: &[Step]) -> Vec<Event> {
     let mut policy = policy.clone();
+    let mut gateway = Gateway::new(policy.clone());
+    let mut now = 0;
+    // Those that were allowed: what follows on a refused packet is seldom interesting.
     let mut packets: Vec<Packet> = Vec::new();
     let mut events = Vec::new();
     for step in steps {
@@ -77,11 +81,14 @@ pub fn events(policy: &Policy, steps: &[Step]) -> Vec<Event> {
         let (port, packet) = match (step.kind, earlier) {
             (Kind::Wait, _) => {
                 // Not within a second of a timeout: there the datapath may be early.
-                events.push(Event::Wait([2, 7, 31, 63, 303, 603][step.number.index(6)]));
+                let seconds = [2, 7, 31, 63, 303, 603][step.number.index(6)];
+                now += seconds * 1_000_000_000;
+                events.push(Event::Wait(seconds));
                 continue;
             }
             (Kind::Change, _) if !policy.rules.is_empty() => {
                 change(&mut policy, step);
+                gateway.apply(policy.clone());
                 events.push(Event::Change(Box::new(policy.clone())));
                 continue;
             }
@@ -91,7 +98,10 @@ pub fn events(policy: &Policy, steps: &[Step]) -> Vec<Event> {
             (Kind::Fragment, Some(earlier)) => again(&edges, step, fragment(earlier, step)),
             _ => (place.clone(), opening(&fresh, step)),
         };
-        packets.push(packet.clone());
+        let arrival = Arrival { interface: &port.interface, outer: port.outer, vlan: port.vlan };
+        if gateway.arrives(now, arrival, &packet).reason.passes() {
+            packets.push(packet.clone());
+        }
         events.push(Event::Packet(port, packet));
     }
     events

@@ -1,5 +1,6 @@
 //! The real XDP program against the oracle, packet by packet: verdict, reason, rule, segments.
 //!
+//! `CLINIGATE_POLICIES` says how many random policies, of 150 steps each; the seed is fixed.
 //! Needs root. Frames run through `BPF_PROG_TEST_RUN`; no interface is touched.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -13,7 +14,7 @@ use clinigate::packet::{Arrival, Decision};
 use clinigate::policy::model::Policy;
 use clinigate::testing::script::{self, Event};
 use clinigate::testing::{frames, policies};
-use gateway_common::reason::Verdict;
+use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::TestContext;
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
@@ -29,23 +30,35 @@ struct Finding {
 
 #[test]
 fn the_program_decides_as_the_oracle() {
-    let count = std::env::var("CLINIGATE_POLICIES").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let count = std::env::var("CLINIGATE_POLICIES").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
     let mut runner = TestRunner::deterministic();
     let mut differences = 0;
+    let mut seen = BTreeMap::new();
     for number in 0..count {
         let mut policy = policies::policy().new_tree(&mut runner).unwrap().current();
         policy.settings.connections = 4096;
         policy.settings.neighbour_rate = 1_000_000;
         let steps = vec(script::step(), 150).new_tree(&mut runner).unwrap().current();
-        if let Some(difference) = first_difference(&policy, &script::events(&policy, &steps)) {
+        if let Some(difference) = first_difference(&policy, &script::events(&policy, &steps), &mut seen) {
             eprintln!("policy {number}: {difference}\n");
             differences += 1;
         }
     }
+    let packets: usize = seen.values().sum();
+    eprintln!("{count} policies, {packets} packets, {differences} differences: {seen:?}");
     assert_eq!(differences, 0);
+    let stateful = [Reason::Established, Reason::Related, Reason::Revoked, Reason::NotInConnection];
+    for reason in stateful.into_iter().chain([Reason::Flow, Reason::Denied, Reason::UnknownFragment]) {
+        assert!(
+            seen.contains_key(&reason),
+            "no packet was {}: the comparison is hollow: {seen:?}",
+            reason.name()
+        );
+    }
 }
 
-fn first_difference(policy: &Policy, events: &[Event]) -> Option<String> {
+/// Runs the events through both; `seen` counts packets by reason.
+fn first_difference(policy: &Policy, events: &[Event], seen: &mut BTreeMap<Reason, usize>) -> Option<String> {
     let interfaces: BTreeMap<String, u32> = policy
         .interfaces
         .iter()
@@ -76,6 +89,7 @@ fn first_difference(policy: &Policy, events: &[Event]) -> Option<String> {
                 before = after;
                 let arrival = Arrival { interface: &port.interface, outer: port.outer, vlan: port.vlan };
                 let expected = expected(&policy, oracle.arrives(now, arrival, packet));
+                *seen.entry(expected.pair.reason).or_default() += 1;
                 history.push(format!("{now}: {port:?} {packet:?}\n    {expected:?}"));
                 if found.as_ref() != Some(&expected) {
                     let last = history.len().saturating_sub(6);
