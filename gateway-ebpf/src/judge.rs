@@ -340,7 +340,8 @@ fn place(link: &Link, judgement: &mut Judgement) -> Result<Place, Reason> {
 
 #[inline(always)]
 fn lookup(key: &PlaceKey) -> Option<Place> {
-    // SAFETY: the table of a generation never changes, so the value cannot be freed under us.
+    // SAFETY: an entry that the controller replaces or removes is freed after a grace period of RCU, and a
+    // program ends before that.
     unsafe { PLACES.get(key) }.copied()
 }
 
@@ -374,7 +375,7 @@ fn not_ip(context: &XdpContext, link: &Link, place: &Place, now: u64) -> Result<
         return neighbour::arp(context, link, place, now);
     }
     let key = u32::from(place.segment) << 16 | u32::from(link.ethertype);
-    // SAFETY: the table of a generation never changes.
+    // SAFETY: as for the places.
     match unsafe { ETHERTYPES.get(key) } {
         Some(_) => Ok(Reason::EtherType),
         None => Err(Reason::UnlistedEtherType),

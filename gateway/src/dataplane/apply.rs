@@ -222,7 +222,7 @@ impl Dataplane {
 fn settle_offloads(targets: &[Target]) -> Result<Vec<(String, &'static str)>, DataplaneError> {
     let mut offloads = Vec::new();
     for target in targets {
-        let off = offload::settle(&target.name, target.trunk)?;
+        let off = offload::settle(&target.name)?;
         offloads.extend(off.into_iter().map(|feature| (target.name.clone(), feature)));
     }
     Ok(offloads)

@@ -21,7 +21,6 @@ use crate::compile::image::Manifest;
 pub(super) struct Target {
     pub(super) name: String,
     pub(super) ifindex: u32,
-    pub(super) trunk: bool,
 }
 
 /// A pinned program.
@@ -163,7 +162,7 @@ pub(super) fn find(manifest: &Manifest) -> (Vec<Target>, Vec<String>) {
         match if_nametoindex(interface.name.as_str()) {
             Ok(ifindex) => {
                 let name = interface.name.clone();
-                targets.push(Target { name, ifindex, trunk: interface.trunk });
+                targets.push(Target { name, ifindex });
             }
             Err(_) => missing.push(interface.name.clone()),
         }

@@ -1,6 +1,7 @@
 //! Offloads that hide from an XDP program what it must see.
 //!
-//! A NIC that takes off VLAN tags makes every tagged frame look untagged, and one that merges TCP
+//! A NIC that takes off VLAN tags makes every tagged frame look untagged (on an access port too, where
+//! a tag that does not belong there would go unnoticed), and one that merges TCP
 //! segments hands over frames that nobody sent.
 
 use super::error::DataplaneError;
@@ -13,27 +14,25 @@ struct Hiding {
     /// What `ethtool -K` calls it.
     option: &'static str,
     what: &'static str,
-    /// Only where frames are tagged.
-    trunk: bool,
 }
 
 const STRIPS: &str = "its NIC takes off VLAN tags before they are seen";
 const MERGES: &str = "its NIC merges segments before they are seen";
 const HIDING: [Hiding; 4] = [
-    Hiding { name: "rx-vlan-hw-parse", option: "rxvlan", what: STRIPS, trunk: true },
-    Hiding { name: "rx-vlan-stag-hw-parse", option: "rx-vlan-stag-hw-parse", what: STRIPS, trunk: true },
-    Hiding { name: "rx-lro", option: "lro", what: MERGES, trunk: false },
-    Hiding { name: "rx-gro-hw", option: "rx-gro-hw", what: MERGES, trunk: false },
+    Hiding { name: "rx-vlan-hw-parse", option: "rxvlan", what: STRIPS },
+    Hiding { name: "rx-vlan-stag-hw-parse", option: "rx-vlan-stag-hw-parse", what: STRIPS },
+    Hiding { name: "rx-lro", option: "lro", what: MERGES },
+    Hiding { name: "rx-gro-hw", option: "rx-gro-hw", what: MERGES },
 ];
 
 /// Turns off what must be off on `interface`; returns what `ethtool -K` calls each.
-pub(super) fn settle(interface: &str, trunk: bool) -> Result<Vec<&'static str>, DataplaneError> {
+pub(super) fn settle(interface: &str) -> Result<Vec<&'static str>, DataplaneError> {
     let failed = DataplaneError::bpf(format!("cannot ask for the offloads of {interface}"));
     let ethtool = Ethtool::open(interface).map_err(failed)?;
     let failed = DataplaneError::bpf(format!("cannot ask for the offloads of {interface}"));
     let active = ethtool.active().map_err(failed)?;
     let mut off = Vec::new();
-    for hiding in HIDING.iter().filter(|hiding| trunk || !hiding.trunk) {
+    for hiding in &HIDING {
         let Some((number, _)) = active.iter().find(|(_, name)| name == hiding.name) else { continue };
         ethtool.turn_off(*number).map_err(|source| DataplaneError::Offload {
             interface: interface.to_owned(),

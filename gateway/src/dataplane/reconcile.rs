@@ -41,7 +41,7 @@ impl Dataplane {
         force.generation.set_places(&self.places(&targets))?;
         let mut journal = Journal::default();
         for target in &targets {
-            let settled = offload::settle(&target.name, target.trunk);
+            let settled = offload::settle(&target.name);
             let attached = settled.and_then(|_| {
                 attach::converge(&self.pins, &links, target, &programs, self.options.xdp_mode, &mut journal)
             });
