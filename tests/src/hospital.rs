@@ -182,6 +182,8 @@ impl Hospital {
             let plan = Plan { name: host, segment: "wan", link, length, host: (v4, v6) };
             hosts.push(plan.build(run.namespace(host)?, &provider, host, router)?);
         }
+        let namespaces = hosts.iter().map(|host| &host.namespace).chain([&gateway, &switch, &provider]);
+        namespaces.into_iter().try_for_each(Namespace::wait_up)?;
         Ok(Self { gateway, switch, hosts, provider, run })
     }
 

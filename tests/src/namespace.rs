@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns};
@@ -82,6 +83,22 @@ impl Namespace {
             bail!("ip in {}: {}\n{text}", self.name(), String::from_utf8_lossy(&output.stderr).trim());
         }
         Ok(())
+    }
+
+    /// Waits until every interface inside carries packets: the kernel takes up to a second from
+    /// "up" to that (net/core/link_watch.c).
+    pub fn wait_up(&self) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(5);
+        loop {
+            let links = tool(self.command("ip").args(["-brief", "link", "show", "type", "veth"]))?;
+            if links.lines().all(|link| link.split_ascii_whitespace().nth(1) == Some("UP")) {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                bail!("interfaces in {} do not come up:\n{links}", self.name());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// A command that will run inside, and end when the thread that starts it ends.

@@ -48,17 +48,13 @@ pub fn remove_flow(directory: &Path, name: &str) -> Result<()> {
 pub fn set_mode(directory: &Path, segment: &str, mode: &str) -> Result<()> {
     let file = directory.join("segments.yaml");
     let text = fs::read_to_string(&file)?;
-    let (mut changed, mut found) = (String::new(), false);
-    for line in text.lines() {
-        let of_segment = line.trim_start().starts_with(&format!("{segment}:"));
-        match line.rsplit_once("mode: ").filter(|_| of_segment) {
-            Some((before, _)) => {
-                found = true;
-                changed += &format!("{before}mode: {mode} }}\n");
-            }
-            None => changed += &format!("{line}\n"),
-        }
-    }
+    let (start, mut found) = (format!("{segment}:"), false);
+    let lines = text.lines().map(|line| {
+        let mode_of = line.rsplit_once("mode: ").filter(|_| line.trim_start().starts_with(&start));
+        found |= mode_of.is_some();
+        mode_of.map_or_else(|| line.to_owned(), |(before, _)| format!("{before}mode: {mode} }}"))
+    });
+    let changed: Vec<_> = lines.collect();
     ensure!(found, "no mode of segment {segment} in {}", file.display());
-    Ok(fs::write(file, changed)?)
+    Ok(fs::write(file, changed.join("\n") + "\n")?)
 }

@@ -148,5 +148,6 @@ fn promise_11_an_interface_that_the_policy_does_not_name_is_not_touched() {
     };
     wire(&end(&ward.hospital.gateway, 1), &end(&console, 2)).unwrap();
     listen(&ward.hospital.gateway, 22);
+    console.wait_up().unwrap();
     assert!(connects(&console, ([192, 168, 252, 1], 22).into()));
 }
