@@ -56,6 +56,7 @@ impl Decoder {
                 Value::Bool(text) if expected.contains("text") => {
                     diagnostic.help(format!("if text is meant, put it in quotes: \"{text}\""))
                 }
+                Value::Null => diagnostic.help("give the key a value, or take it out"),
                 _ => diagnostic,
             }
         });

@@ -19,12 +19,6 @@ impl SourceFile {
     pub fn new(name: &str, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into() }
     }
-
-    /// A line, counted from 1, without its end.
-    pub fn line(&self, number: u32) -> Option<&str> {
-        let index = usize::try_from(number).ok()?.checked_sub(1)?;
-        self.text.lines().nth(index)
-    }
 }
 
 /// SHA-256 over the names and contents of `files` in hexadecimal; a name or a content cannot run

@@ -8,7 +8,7 @@ mod recover;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Location, MessageFormatter as _, Spanned};
 
 use super::diagnostic::{Diagnostic, Place};
@@ -18,8 +18,8 @@ pub(super) use recover::parse;
 
 /// Nested lists and mappings; the policy's own shape needs eight.
 pub(super) const DEPTH_LIMIT: usize = 24;
-/// Lists, mappings and scalars of one file: five bytes each when a file has its full size.
-const NODE_LIMIT: usize = 1_600_000;
+/// Lists, mappings and scalars of one file: eight bytes each when a file has its full size.
+const NODE_LIMIT: usize = 1_000_000;
 /// What aliases may add to it.
 const REPLAY_LIMIT: usize = 100_000;
 
@@ -121,42 +121,53 @@ impl SyntaxError {
         );
         let limit = limit(error);
         let diagnostic = match &limit {
-            Some(limit) => Diagnostic::error("limit", place, limit.as_str())
-                .help("split the policy into several files; use fewer aliases and levels"),
+            Some((limit, help)) => Diagnostic::error("limit", place, limit.as_str()).help(*help),
             None => Diagnostic::error("syntax", place, format!("this is not YAML: {}", words(error))),
         };
         Self { diagnostic, fatal: limit.is_some() }
     }
 }
 
-/// Which limit was reached, if one was.
-fn limit(error: &serde_yaml::Error) -> Option<String> {
+/// Which limit was reached, if one was, and what to do about it.
+fn limit(error: &serde_yaml::Error) -> Option<(String, &'static str)> {
     use serde_yaml::Error;
     use serde_yaml::budget::BudgetBreach;
 
-    let deep = || Some(format!("this is nested more than {DEPTH_LIMIT} deep"));
+    let deep =
+        || Some((format!("this is nested more than {DEPTH_LIMIT} deep"), "a policy needs eight levels"));
+    let aliases = || {
+        let message = format!("aliases repeat more than {REPLAY_LIMIT} values");
+        Some((message, "name a group instead of repeating its members"))
+    };
     match error {
         Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => limit(error),
         Error::AliasReplayStackDepthExceeded { .. } => deep(),
         Error::AliasReplayCounterOverflow { .. }
         | Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasExpansionLimitExceeded { .. } => Some(ALIASES.to_owned()),
+        | Error::AliasExpansionLimitExceeded { .. } => aliases(),
         Error::Budget { breach, .. } => match breach {
             BudgetBreach::Depth { .. } => deep(),
-            BudgetBreach::Documents { .. } => Some("a file holds one document".to_owned()),
+            BudgetBreach::Documents { .. } => {
+                Some(("a file holds one document".to_owned(), "put each document into a file of its own"))
+            }
             BudgetBreach::Aliases { .. }
             | BudgetBreach::Anchors { .. }
             | BudgetBreach::RecordedAnchorEvents { .. }
-            | BudgetBreach::RecordedAnchorBytes { .. } => Some(ALIASES.to_owned()),
-            _ => Some(format!("a file of a policy holds at most {NODE_LIMIT} values")),
+            | BudgetBreach::RecordedAnchorBytes { .. } => aliases(),
+            _ => {
+                let message = format!("a file of a policy holds at most {NODE_LIMIT} values");
+                Some((message, "split it into several files"))
+            }
         },
         // The scanner has a limit of its own for brackets, and no kind of error for it.
-        Error::Message { msg, .. } if msg.contains("recursion limit") => deep(),
+        Error::Message { msg, .. } | Error::ExternalMessage { msg, .. }
+            if msg.contains("recursion limit") =>
+        {
+            deep()
+        }
         _ => None,
     }
 }
-
-const ALIASES: &str = "aliases multiply this beyond what a policy may hold";
 
 fn words(error: &serde_yaml::Error) -> String {
     let text = serde_yaml::UserMessageFormatter.format_message(error.without_snippet());
@@ -286,9 +297,6 @@ impl<'de> Visitor<'de> for RawVisitor {
         let mut entries: Vec<(Spanned<Raw>, Spanned<Raw>)> = Vec::new();
         while let Some(entry) = access.next_entry()? {
             entries.push(entry);
-        }
-        if entries.iter().any(|(key, _)| matches!(key.value, Raw::List(_) | Raw::Map(_))) {
-            return Err(A::Error::custom("a key must be a word"));
         }
         Ok(Raw::Map(entries))
     }

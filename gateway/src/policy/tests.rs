@@ -1,7 +1,7 @@
 //! What text means, and what hostile text costs.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gateway_common::connection::State;
 use proptest::prelude::*;
@@ -233,6 +233,11 @@ fn segments_are_limited() {
     assert_eq!(resolved.diagnostics[0].message, "a policy has at most 188 segments");
 }
 
+/// What this thread has used of a processor: how busy the machine is does not matter.
+fn processor_time() -> Duration {
+    nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID.now().unwrap().into()
+}
+
 #[test]
 fn bombs_are_refused_at_once() {
     let laughs = (1..40).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, n| {
@@ -249,20 +254,20 @@ fn bombs_are_refused_at_once() {
         ("open brackets", "{a: ".repeat(100_000)),
         ("deep block", deep_block),
         ("deep sequence", "- ".repeat(50_000) + "a"),
-        ("values", format!("flows: [{}0]", "0,".repeat(1_700_000))),
+        ("values", format!("flows: [{}0]", "0,".repeat(1_100_000))),
         ("one word", "a".repeat(8 << 20)),
         ("mistakes", lines(50_000, &|n| format!("k{n}: 1\n"))),
         ("groups", format!("groups:\n  g0: [{group}]\n{nested}")),
     ];
     for (name, bomb) in bombs {
-        let began = Instant::now();
+        let began = processor_time();
         let resolved = resolve(vec![SourceFile::new("bomb.yaml", bomb)]);
-        let took = began.elapsed();
+        let took = processor_time() - began;
         assert!(resolved.policy.is_none(), "{name}");
         assert!((1..=502).contains(&resolved.diagnostics.len()), "{name}");
         let words: usize = resolved.diagnostics.iter().map(|diagnostic| diagnostic.message.len()).sum();
         assert!(words < 100_000, "{name}: {words} bytes of messages");
-        // An unoptimised build on a busy machine; optimised each takes less than a second.
+        // Unoptimised; an optimised build takes a small part of it.
         assert!(took < Duration::from_secs(40), "{name} took {took:?}");
     }
 }
