@@ -114,12 +114,23 @@ impl Setting {
         Metrics::read(&self.gateway, address())
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// One of its subcommands, ready to run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.gateway.command(&self.binary);
         command.args(arguments).arg("--pin-root").arg(&self.pin_root);
-        command.arg("--state-dir").arg(self.directory.join("state"));
-        command.arg("--socket").arg(self.directory.join("socket"));
+        command.arg("--state-dir").arg(self.state());
+        command.arg("--socket").arg(self.socket());
         command
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("socket")
     }
 }
 
@@ -152,6 +163,11 @@ impl Service {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.process.child().try_wait()?.is_some())
     }
 
     /// `kill -9`.

@@ -1,0 +1,159 @@
+//! The service in daily work: what it keeps, what it falls back to, what it tells.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clinigate_tests::hospital::Hospital;
+use clinigate_tests::namespace::tool;
+use clinigate_tests::policy;
+use clinigate_tests::service::{self, Setting};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn build() -> (Hospital, Setting, PathBuf) {
+    let hospital = Hospital::build().unwrap();
+    let setting = Setting::new(&hospital, service::binary().unwrap());
+    let directory = hospital.run().directory().join("policy");
+    policy::copy(&policy::hospital(), &directory).unwrap();
+    (hospital, setting, directory)
+}
+
+fn break_policy(directory: &Path) {
+    fs::write(
+        directory.join("broken.yaml"),
+        "flows: [{ name: x, from: [nobody], to: [pacs], services: [dicom] }]\n",
+    )
+    .unwrap();
+}
+
+/// The status, whatever its exit code.
+fn status(setting: &Setting) -> Value {
+    let output = setting.command(&["status", "--format", "json"]).output().unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn generation(setting: &Setting) -> u64 {
+    status(setting)["policy"]["generation"].as_u64().unwrap()
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < until, "{what}: not within {SOON:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_restart_keeps_the_generation_that_it_finds() {
+    let (_hospital, setting, directory) = build();
+    setting.start(&directory).unwrap().kill().unwrap();
+    let alone = status(&setting);
+    assert!(alone["service"].is_null() && alone["policy"]["generation"] == 1, "{alone}");
+    assert!(alone["findings"][0].as_str().unwrap().contains("the controller is not running"), "{alone}");
+    let again = setting.start(&directory).unwrap();
+    let found = status(&setting);
+    assert!(found["policy"]["generation"] == 1 && found["findings"] == Value::Array(Vec::new()), "{found}");
+    drop(again);
+}
+
+#[test]
+fn a_broken_policy_at_start_leaves_what_is_in_force() {
+    let (_hospital, setting, directory) = build();
+    setting.start(&directory).unwrap().kill().unwrap();
+    break_policy(&directory);
+    let service = setting.start(&directory).unwrap();
+    let status = status(&setting);
+    assert_eq!(status["policy"]["generation"], 1);
+    assert!(status["last_apply"]["error"].as_str().unwrap().contains("broken.yaml"), "{status}");
+    let metrics = setting.metrics().unwrap();
+    for (name, value) in
+        [("clinigate_policy_last_apply_success", "0"), ("clinigate_policy_apply_failures_total", "1")]
+    {
+        assert_eq!(metrics.sum(name, &[]).to_string(), value, "{name}");
+    }
+    drop(service);
+}
+
+#[test]
+fn a_broken_policy_after_a_reboot_falls_back_to_the_last_good_one() {
+    let (_hospital, setting, directory) = build();
+    setting.start(&directory).unwrap().kill().unwrap();
+    let hash = status(&setting)["policy"]["hash"].clone();
+    // What a reboot leaves: the state on disk, and nothing in the kernel.
+    setting.call(&["detach", "--yes"]).unwrap();
+    break_policy(&directory);
+    let service = setting.start(&directory).unwrap();
+    let fallen_back = status(&setting);
+    assert_eq!(fallen_back["policy"]["hash"], hash);
+    assert!(fallen_back["findings"][0].as_str().unwrap().contains("refused"), "{fallen_back}");
+    assert!(service.log_tail().contains("falling back to the last policy"), "{}", service.log_tail());
+    drop(service);
+    setting.call(&["detach", "--yes"]).unwrap();
+
+    fs::remove_dir_all(setting.state().join("last-good")).unwrap();
+    let said = setting.start_unready(&directory).unwrap().wait_refused(SOON).unwrap();
+    assert!(said.contains("no policy is in force") && said.contains("broken.yaml"), "{said}");
+}
+
+/// The text in force is compiled again, not what stands in its directory by now.
+#[test]
+fn new_addresses_of_the_gateway_are_its_own_at_once() {
+    let (hospital, setting, directory) = build();
+    let service = setting.start(&directory).unwrap();
+    let before = status(&setting);
+    break_policy(&directory);
+    hospital.gateway.batch(&["address add 10.10.10.77/24 dev infra0".to_owned()]).unwrap();
+    wait_until("the address is compiled in", || generation(&setting) == 2);
+    let after = status(&setting);
+    assert_eq!(after["policy"]["hash"], before["policy"]["hash"]);
+    assert!(after["last_apply"]["error"].is_null(), "nobody asked for another policy: {after}");
+    drop(service);
+}
+
+#[test]
+fn detach_is_the_only_way_off_and_asks_first() {
+    let (hospital, setting, directory) = build();
+    let attached = || tool(hospital.gateway.command("ip").args(["link", "show"])).unwrap().contains("xdp");
+    let mut service = setting.start(&directory).unwrap();
+    for refused in [vec!["detach", "--yes"], vec!["detach", "--stop"]] {
+        setting.call(&refused).unwrap_err();
+        assert!(attached(), "{refused:?}");
+    }
+    setting.call(&["detach", "--yes", "--stop"]).unwrap();
+    assert!(!attached());
+    wait_until("the service ends", || service.has_ended().unwrap());
+    assert_eq!(status(&setting)["findings"][0], "no policy is in force");
+}
+
+#[test]
+fn garbage_on_the_socket_disturbs_nothing() {
+    let (_hospital, setting, directory) = build();
+    let service = setting.start(&directory).unwrap();
+    let before = status(&setting)["service"]["pid"].clone();
+    let noise: Vec<u8> = (0..200_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let nested = vec![b'['; 65_536];
+    let requests: [&[u8]; 4] =
+        [&noise, b"\n\n\n", b"{\"request\":\"apply\",\"dir\":\"relative\"}\n", &nested];
+    for bytes in requests {
+        let mut stream = UnixStream::connect(setting.socket()).unwrap();
+        // It may have heard enough before all is sent.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut reply = String::new();
+        let _ = stream.read_to_string(&mut reply);
+        assert!(reply.is_empty() || reply.contains("\"reply\":\"error\""), "{reply}");
+    }
+    let after = status(&setting);
+    assert_eq!((&after["service"]["pid"], &after["policy"]["generation"]), (&before, &Value::from(1)));
+    drop(service);
+}
