@@ -38,12 +38,12 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A directory or file cannot be read.
-    #[error("cannot read {path}", path = path.display())]
+    #[error("cannot read {path}: {cause}", path = path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why; part of the message, because a message alone crosses the control socket.
+        cause: io::Error,
     },
     /// It is a file, or something else.
     #[error("{path} is not a directory: a policy is a directory of YAML files", path = .0.display())]
@@ -187,6 +187,6 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn unreadable(path: &Path, source: io::Error) -> LoadError {
-    LoadError::Unreadable { path: path.to_owned(), source }
+fn unreadable(path: &Path, cause: io::Error) -> LoadError {
+    LoadError::Unreadable { path: path.to_owned(), cause }
 }
