@@ -5,9 +5,9 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use gateway_common::event::Event;
 use gateway_common::reason::Verdict;
 
-use crate::judge::Judgement;
 use crate::maps::{EVENT_BUDGET, EVENT_GATE, EVENT_GATES, EVENTS, Gate};
 use crate::packet::{Link, Packet, protocol};
+use crate::work::Judgement;
 use crate::{budget, config, health, transport};
 
 /// Nanoseconds between two events of one flow.

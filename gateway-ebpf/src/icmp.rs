@@ -5,9 +5,9 @@ use aya_ebpf::programs::XdpContext;
 use gateway_common::reason::Reason;
 
 use crate::conntrack::{self, Slot};
-use crate::judge::{self, Judgement};
 use crate::packet::{Fragment, Packet, protocol};
-use crate::{config, frame, ipv4, ipv6, transport};
+use crate::work::Judgement;
+use crate::{config, frame, ipv4, ipv6, revalidate, transport};
 
 /// Bytes of an ICMP header before the quoted packet, in both versions.
 const HEADER: usize = 8;
@@ -39,7 +39,7 @@ pub(crate) fn related(
     // SAFETY: entries lie in the map, which lives as long as the program runs.
     let connection = unsafe { &mut *entry };
     if connection.generation != config::generation() {
-        judge::revalidate(connection, judgement)?;
+        revalidate::revalidate(connection, judgement)?;
     }
     judgement.rule = connection.rule;
     Ok(Reason::Related)

@@ -4,8 +4,8 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
 use gateway_common::reason::Reason;
 
-use crate::maps::WORK;
-use crate::packet::{Fragment, Packet, protocol};
+use crate::maps::WALKED;
+use crate::packet::{Fragment, Packet, Walked, protocol};
 use crate::{frame, outcome};
 
 /// The fixed header, as it stands in the packet.
@@ -94,11 +94,11 @@ fn walk(context: &XdpContext, offset: usize, next: u8, packet: &mut Packet) -> R
         return Ok(());
     }
     outcome::reason(clinigate_extensions(context.ctx, offset as u64, u64::from(next)))?;
-    let work = WORK.get(0).ok_or(Reason::Internal)?;
-    packet.protocol = work.walked.protocol;
-    packet.transport = work.walked.transport;
-    packet.identification = work.walked.identification;
-    packet.fragment = work.walked.fragment;
+    let walked = WALKED.get(0).ok_or(Reason::Internal)?;
+    packet.protocol = walked.protocol;
+    packet.transport = walked.transport;
+    packet.identification = walked.identification;
+    packet.fragment = walked.fragment;
     Ok(())
 }
 
@@ -115,24 +115,15 @@ const fn is_extension(next: u8) -> bool {
 }
 
 /// The walk, as a function that the verifier checks once and by itself: inlined, its loop multiplies
-/// with every path around it. Returns an [`outcome`]; what it found is in [`crate::maps::Work::walked`].
+/// with every path around it. Returns an [`outcome`]; what it found is in [`WALKED`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn clinigate_extensions(context: *mut xdp_md, offset: u64, next: u64) -> u64 {
-    let Some(work) = WORK.get_ptr_mut(0) else { return outcome::of(Err(Reason::Internal)) };
-    // SAFETY: this CPU's element; nobody else holds this field of it.
-    let walked = unsafe { &mut (*work).walked };
+    let Some(walked) = WALKED.get_ptr_mut(0) else { return outcome::of(Err(Reason::Internal)) };
+    // SAFETY: this CPU's element; nobody else holds it.
+    let walked = unsafe { &mut *walked };
     *walked = Walked { transport: 0, identification: 0, protocol: 0, fragment: Fragment::Whole };
     outcome::of(extensions(&XdpContext::new(context), offset as usize, next as u8, walked))
-}
-
-/// Where a walk ended.
-#[repr(C)]
-pub(crate) struct Walked {
-    transport: usize,
-    identification: u32,
-    protocol: u8,
-    fragment: Fragment,
 }
 
 #[inline(always)]

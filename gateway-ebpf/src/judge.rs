@@ -1,41 +1,17 @@
 //! The judgement on one frame, in the order that the documentation promises.
 
 use aya_ebpf::programs::XdpContext;
-use gateway_common::connection::{Connection, State};
-use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN};
+use gateway_common::connection::Connection;
+use gateway_common::place::{Place, SEGMENT_GATEWAY};
 use gateway_common::reason::Reason;
-use gateway_common::table::{Atom, Cell, NO_RULE};
+use gateway_common::table::{Atom, Cell};
 
 use crate::classify::{self, ServiceKey};
 use crate::conntrack::{self, Slot};
-use crate::maps::{ETHERTYPES, PLACES, Work};
-use crate::packet::{self, Fragment, Link, Packet, ethertype, protocol};
-use crate::{config, fragments, frame, health, icmp, neighbour, transport};
-
-/// Ports of DHCP (RFC 2131), network byte order: the only IPv4 that a host without an address sends.
-const DHCP_CLIENT: u16 = 68u16.to_be();
-const DHCP_SERVER: u16 = 67u16.to_be();
-
-/// What was found.
-#[derive(Clone, Copy)]
-pub(crate) struct Judgement {
-    pub(crate) reason: Reason,
-    /// The rule that decided, or [`NO_RULE`].
-    pub(crate) rule: u32,
-    /// Segments of source and destination; [`SEGMENT_UNKNOWN`] where the place is unknown, or the
-    /// frame was judged before its destination was looked up.
-    pub(crate) source: u16,
-    pub(crate) destination: u16,
-}
-
-impl Judgement {
-    const EMPTY: Self = Self {
-        reason: Reason::Internal,
-        rule: NO_RULE,
-        source: SEGMENT_UNKNOWN,
-        destination: SEGMENT_UNKNOWN,
-    };
-}
+use crate::maps::ETHERTYPES;
+use crate::packet::{Fragment, Link, Packet, ethertype, protocol};
+use crate::work::{Judgement, Work};
+use crate::{config, fragments, frame, icmp, neighbour, parse, place, revalidate, transport};
 
 /// Judges a frame; leaves in `work` what could be read of it, and the judgement.
 #[inline(always)]
@@ -53,7 +29,7 @@ pub(crate) fn judge(context: &XdpContext, ifindex: u32, now: u64, work: &mut Wor
 #[inline(always)]
 fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Result<Reason, Reason> {
     let Work { link, packet, quoted, slot, judgement, new, .. } = work;
-    packet::link(context, ifindex, link)?;
+    parse::link(context, ifindex, link)?;
     frame::forget();
     let is_ip = link.ethertype == ethertype::IPV4 || link.ethertype == ethertype::IPV6;
     let read = if is_ip { read(context, link, packet, now) } else { Ok(()) };
@@ -72,7 +48,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
             // SAFETY: entries lie in the map, which lives as long as the program runs.
             let connection = unsafe { &*entry };
             if connection.generation == config::generation()
-                && at_known_place(connection, slot, &link.place)
+                && place::is_known(connection, slot, &link.place)
                 && conntrack::continues(connection, slot, packet)
             {
                 return established(packet, slot, judgement, now);
@@ -80,7 +56,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         }
     }
 
-    let place = place(link, judgement)?;
+    let place = place::of(link, judgement)?;
     if !is_ip {
         return not_ip(context, link, &place, now);
     }
@@ -95,7 +71,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     if !readable {
         return Err(judgement.reason);
     }
-    let source = guard(&place, packet)?;
+    let source = place::guard(&place, packet)?;
     frame::forget();
     if found {
         let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
@@ -103,9 +79,9 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         let connection = unsafe { &mut *entry };
         if conntrack::continues(connection, slot, packet) {
             if connection.generation != config::generation() {
-                revalidate(connection, judgement)?;
+                revalidate::revalidate(connection, judgement)?;
             }
-            settle(connection, slot, &link.place, &place);
+            place::settle(connection, slot, &link.place, &place);
             return established(packet, slot, judgement, now);
         }
     }
@@ -125,7 +101,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
 /// Reads the headers above the link, and finds the ports of a later fragment.
 #[inline(always)]
 fn read(context: &XdpContext, link: &Link, packet: &mut Packet, now: u64) -> Result<(), Reason> {
-    packet::network(context, link, packet)?;
+    parse::network(context, link, packet)?;
     frame::forget();
     if packet.fragment == Fragment::Later && !fragments::resolve(packet, now) {
         return Err(Reason::UnknownFragment);
@@ -178,7 +154,7 @@ fn first(
         return Ok(Reason::Flow);
     }
     describe(packet, slot, judgement, new, now, midstream, by_initiator);
-    note_place(new, by_initiator, &link.place);
+    place::note(new, by_initiator, &link.place);
     if !conntrack::insert(slot, new, now) {
         return Err(Reason::ConnectionTableFull);
     }
@@ -238,134 +214,6 @@ fn established(packet: &Packet, slot: &Slot, judgement: &mut Judgement, now: u64
         judgement.destination = connection.segment[0];
     }
     Ok(Reason::Established)
-}
-
-#[inline(always)]
-fn at_known_place(connection: &Connection, slot: &Slot, place: &PlaceKey) -> bool {
-    let (ifindex, vlan, outer) = if conntrack::from_initiator(connection, slot) {
-        (connection.ifindex[0], connection.vlan[0], connection.outer[0])
-    } else {
-        (connection.ifindex[1], connection.vlan[1], connection.outer[1])
-    };
-    ifindex == place.ifindex && vlan == place.vlan && outer == place.outer
-}
-
-/// Notes the place of one side, whose source address was found to belong there.
-#[inline(always)]
-fn settle(connection: &mut Connection, slot: &Slot, key: &PlaceKey, place: &Place) {
-    let initiator = conntrack::from_initiator(connection, slot);
-    note_place(connection, initiator, key);
-    if initiator {
-        connection.segment[0] = place.segment;
-    } else {
-        connection.segment[1] = place.segment;
-    }
-}
-
-#[inline(always)]
-fn note_place(connection: &mut Connection, initiator: bool, key: &PlaceKey) {
-    if initiator {
-        connection.ifindex[0] = key.ifindex;
-        connection.vlan[0] = key.vlan;
-        connection.outer[0] = key.outer;
-    } else {
-        connection.ifindex[1] = key.ifindex;
-        connection.vlan[1] = key.vlan;
-        connection.outer[1] = key.outer;
-    }
-}
-
-/// Judges a connection by the generation in force: it stays, or it ends here.
-#[inline(never)]
-pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement) -> Result<(), Reason> {
-    let high_initiated = connection.flags & Connection::HIGH_INITIATED != 0;
-    let key = &connection.key;
-    let (from, to, source_port, destination_port) = if high_initiated {
-        (key.high, key.low, key.high_port, key.low_port)
-    } else {
-        (key.low, key.high, key.low_port, key.high_port)
-    };
-    let mut source = classify::atom(from).ok_or(Reason::Internal)?;
-    let destination = classify::atom(to).ok_or(Reason::Internal)?;
-    if connection.flags & Connection::GATEWAY == 0 {
-        if source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
-            let key = PlaceKey {
-                ifindex: connection.ifindex[0],
-                outer: connection.outer[0],
-                vlan: connection.vlan[0],
-            };
-            let place = lookup(&key).ok_or(Reason::Revoked)?;
-            source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
-        }
-        let is_icmp = connection.state == State::Echo as u8;
-        let icmp_type = if !is_icmp {
-            0
-        } else if key.protocol == protocol::ICMP {
-            transport::icmp::ECHO
-        } else {
-            transport::icmpv6::ECHO
-        };
-        let service = ServiceKey { protocol: key.protocol, icmp_type, source_port, destination_port };
-        let cell = classify::decide(&source, &destination, &service).ok_or(Reason::Internal)?;
-        judgement.rule = cell.rule();
-        if !cell.is_allow() {
-            judgement.destination =
-                if judgement.source == source.segment { destination.segment } else { source.segment };
-            conntrack::remove(connection);
-            health::bump(|health| &raw mut health.connections_revoked);
-            return Err(Reason::Revoked);
-        }
-        connection.rule = cell.rule();
-    }
-    connection.segment = [source.segment, destination.segment];
-    // Both sides show their place anew before they are believed.
-    connection.ifindex = [0; 2];
-    connection.generation = config::generation();
-    health::bump(|health| &raw mut health.connections_revalidated);
-    Ok(())
-}
-
-/// The place that a frame comes from.
-#[inline(always)]
-fn place(link: &Link, judgement: &mut Judgement) -> Result<Place, Reason> {
-    match lookup(&link.place) {
-        Some(place) => {
-            judgement.source = place.segment;
-            Ok(place)
-        }
-        None if lookup(&PlaceKey::interface(link.place.ifindex)).is_some() => Err(Reason::UnknownVlan),
-        None => Err(Reason::UnknownInterface),
-    }
-}
-
-#[inline(always)]
-fn lookup(key: &PlaceKey) -> Option<Place> {
-    // SAFETY: an entry that the controller replaces or removes is freed after a grace period of RCU, and a
-    // program ends before that.
-    unsafe { PLACES.get(key) }.copied()
-}
-
-/// Source guard: the atom of the sender, as which it is then judged.
-#[inline(always)]
-fn guard(place: &Place, packet: &Packet) -> Result<Atom, Reason> {
-    let atom = classify::atom(packet.source).ok_or(Reason::Internal)?;
-    if atom.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
-        let unspecified_v4 = atom.flags & Atom::UNSPECIFIED != 0 && frame::is_mapped(packet.source);
-        if unspecified_v4
-            && (packet.protocol != protocol::UDP
-                || packet.source_port != DHCP_CLIENT
-                || packet.destination_port != DHCP_SERVER)
-        {
-            return Err(Reason::Martian);
-        }
-        let mut own = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
-        own.flags = atom.flags;
-        return Ok(own);
-    }
-    if atom.flags & Atom::NEVER_SOURCE != 0 {
-        return Err(Reason::Martian);
-    }
-    if atom.segment == place.segment { Ok(atom) } else { Err(Reason::Spoofed) }
 }
 
 /// ARP, and the EtherTypes that the segment lists.

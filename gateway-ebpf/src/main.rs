@@ -28,8 +28,12 @@ mod maps;
 mod neighbour;
 mod outcome;
 mod packet;
+mod parse;
+mod place;
+mod revalidate;
 mod transport;
 mod verdict;
+mod work;
 
 use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
@@ -37,7 +41,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::debug;
 use gateway_common::reason::Verdict;
 
-use crate::maps::Work;
+use crate::work::Work;
 
 /// Entry: jumps to the generation in force. One update of its slot changes every interface at once.
 #[xdp(frags)]
@@ -55,7 +59,7 @@ fn clinigate(context: XdpContext) -> u32 {
 #[xdp(frags)]
 fn clinigate_judge(context: XdpContext) -> u32 {
     let Some((now, ifindex)) = clock::now_and_interface(&context) else { return xdp_action::XDP_ABORTED };
-    let Some(work) = maps::WORK.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    let Some(work) = work::WORK.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
     // SAFETY: this CPU's element; a packet is judged to its end before the next begins.
     let work = unsafe { &mut *work };
     judge::judge(&context, ifindex, now, work);

@@ -3,17 +3,14 @@
 
 use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use gateway_common::connection::{Bucket, Connection};
+use gateway_common::connection::Bucket;
 use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
 use gateway_common::event::Event;
 use gateway_common::fragment::{Fragment, FragmentKey};
 use gateway_common::place::{Place, PlaceKey};
 use gateway_common::table::{Atom, PAGE};
 
-use crate::conntrack::Slot;
-use crate::ipv6::Walked;
-use crate::judge::Judgement;
-use crate::packet::{Link, Packet};
+use crate::packet::Walked;
 
 /// `BPF_F_MMAPABLE` (include/uapi/linux/bpf.h): the controller fills tables through `mmap`.
 const MMAPABLE: usize = 1 << 10;
@@ -89,25 +86,9 @@ pub(crate) const NEIGHBOUR_BUDGETS: usize = 1024;
 /// Flows of drops that are told apart, by hash, so that a flood of one does not hide the others.
 pub(crate) const EVENT_GATES: usize = 4096;
 
-/// What is known of the packet in hand. It lives in a map rather than on the stack for two reasons:
-/// 512 bytes do not hold it, and the verifier, which follows every number on the stack along every
-/// path, knows nothing of a number in a map and so finds that paths have met again.
-#[repr(C)]
-pub(crate) struct Work {
-    pub(crate) link: Link,
-    pub(crate) packet: Packet,
-    /// The packet that an ICMP error quotes.
-    pub(crate) quoted: Packet,
-    /// Where the walk through IPv6 extension headers ended.
-    pub(crate) walked: Walked,
-    pub(crate) slot: Slot,
-    pub(crate) judgement: Judgement,
-    /// The connection that the packet begins.
-    pub(crate) new: Connection,
-}
-
+/// Where the walk through IPv6 extension headers ended.
 #[btf_map]
-pub(crate) static WORK: PerCpuArray<Work, 1> = PerCpuArray::new();
+pub(crate) static WALKED: PerCpuArray<Walked, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static NEIGHBOUR_BUDGET: PerCpuArray<Budget, NEIGHBOUR_BUDGETS> = PerCpuArray::new();
 #[btf_map]

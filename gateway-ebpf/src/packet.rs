@@ -1,10 +1,6 @@
-//! What is read from a frame, and how: Ethernet and tags, IPv4, IPv6, transport.
+//! What is read from a frame.
 
-use aya_ebpf::programs::XdpContext;
 use gateway_common::place::PlaceKey;
-use gateway_common::reason::Reason;
-
-use crate::{frame, ipv4, ipv6, transport};
 
 /// EtherTypes (IEEE 802 numbers), host byte order.
 pub(crate) mod ethertype {
@@ -99,44 +95,11 @@ impl Packet {
     };
 }
 
-/// Reads the Ethernet header and up to two tags.
-#[inline(always)]
-pub(crate) fn link(context: &XdpContext, ifindex: u32, link: &mut Link) -> Result<(), Reason> {
-    link.place.ifindex = ifindex;
-    link.network = 14;
-    link.source_mac = frame::read(context, 6)?;
-    let mut kind = frame::read_be16(context, 12)?;
-    if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
-        link.place.vlan = frame::read_be16(context, 14)? & 0xfff;
-        kind = frame::read_be16(context, 16)?;
-        link.network = 18;
-        if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
-            link.place.outer = link.place.vlan;
-            link.place.vlan = frame::read_be16(context, 18)? & 0xfff;
-            kind = frame::read_be16(context, 20)?;
-            link.network = 22;
-            if link.place.outer == 0 {
-                // A priority tag around a tag: the place is the inner one's with an outer tag that
-                // no policy can name.
-                link.place.outer = 0xfff;
-            }
-        }
-    }
-    link.ethertype = if kind < ethertype::LOWEST { 0 } else { kind };
-    Ok(())
-}
-
-/// Reads the network and transport headers of a frame whose EtherType is IPv4 or IPv6.
-#[inline(always)]
-pub(crate) fn network(context: &XdpContext, link: &Link, packet: &mut Packet) -> Result<(), Reason> {
-    if link.ethertype == ethertype::IPV4 {
-        ipv4::parse(context, link.network, packet)?;
-    } else {
-        ipv6::parse(context, link.network, packet)?;
-    }
-    frame::forget();
-    if packet.fragment != Fragment::Later {
-        transport::parse(context, packet)?;
-    }
-    Ok(())
+/// Where a walk through IPv6 extension headers ended.
+#[repr(C)]
+pub(crate) struct Walked {
+    pub(crate) transport: usize,
+    pub(crate) identification: u32,
+    pub(crate) protocol: u8,
+    pub(crate) fragment: Fragment,
 }

@@ -7,8 +7,8 @@ use gateway_common::reason::{Mode, Verdict};
 use gateway_common::table::NO_RULE;
 
 use crate::config;
-use crate::judge::Judgement;
 use crate::maps::{PAIR_COUNTERS, RULE_COUNTERS, SEGMENTS, paged};
+use crate::work::Judgement;
 
 /// Counts the packet and says what becomes of it.
 #[inline(always)]

@@ -1,0 +1,95 @@
+//! Where a frame comes from, and whether its sender belongs there.
+
+use gateway_common::connection::Connection;
+use gateway_common::place::{Place, PlaceKey};
+use gateway_common::reason::Reason;
+use gateway_common::table::Atom;
+
+use crate::conntrack::Slot;
+use crate::maps::PLACES;
+use crate::packet::{Link, Packet, protocol};
+use crate::work::Judgement;
+use crate::{classify, conntrack, frame};
+
+/// Ports of DHCP (RFC 2131), network byte order: the only IPv4 that a host without an address sends.
+const DHCP_CLIENT: u16 = 68u16.to_be();
+const DHCP_SERVER: u16 = 67u16.to_be();
+
+/// The place that a frame comes from.
+#[inline(always)]
+pub(crate) fn of(link: &Link, judgement: &mut Judgement) -> Result<Place, Reason> {
+    match lookup(&link.place) {
+        Some(place) => {
+            judgement.source = place.segment;
+            Ok(place)
+        }
+        None if lookup(&PlaceKey::interface(link.place.ifindex)).is_some() => Err(Reason::UnknownVlan),
+        None => Err(Reason::UnknownInterface),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn lookup(key: &PlaceKey) -> Option<Place> {
+    // SAFETY: an entry that the controller replaces or removes is freed after a grace period of RCU, and a
+    // program ends before that.
+    unsafe { PLACES.get(key) }.copied()
+}
+
+/// Source guard: the atom of the sender, as which it is then judged.
+#[inline(always)]
+pub(crate) fn guard(place: &Place, packet: &Packet) -> Result<Atom, Reason> {
+    let atom = classify::atom(packet.source).ok_or(Reason::Internal)?;
+    if atom.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
+        let unspecified_v4 = atom.flags & Atom::UNSPECIFIED != 0 && frame::is_mapped(packet.source);
+        if unspecified_v4
+            && (packet.protocol != protocol::UDP
+                || packet.source_port != DHCP_CLIENT
+                || packet.destination_port != DHCP_SERVER)
+        {
+            return Err(Reason::Martian);
+        }
+        let mut own = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
+        own.flags = atom.flags;
+        return Ok(own);
+    }
+    if atom.flags & Atom::NEVER_SOURCE != 0 {
+        return Err(Reason::Martian);
+    }
+    if atom.segment == place.segment { Ok(atom) } else { Err(Reason::Spoofed) }
+}
+
+/// Whether one side's packet comes from the place that is known for it.
+#[inline(always)]
+pub(crate) fn is_known(connection: &Connection, slot: &Slot, place: &PlaceKey) -> bool {
+    let (ifindex, vlan, outer) = if conntrack::from_initiator(connection, slot) {
+        (connection.ifindex[0], connection.vlan[0], connection.outer[0])
+    } else {
+        (connection.ifindex[1], connection.vlan[1], connection.outer[1])
+    };
+    ifindex == place.ifindex && vlan == place.vlan && outer == place.outer
+}
+
+/// Notes the place of one side, whose source address was found to belong there.
+#[inline(always)]
+pub(crate) fn settle(connection: &mut Connection, slot: &Slot, key: &PlaceKey, place: &Place) {
+    let initiator = conntrack::from_initiator(connection, slot);
+    note(connection, initiator, key);
+    if initiator {
+        connection.segment[0] = place.segment;
+    } else {
+        connection.segment[1] = place.segment;
+    }
+}
+
+#[inline(always)]
+pub(crate) fn note(connection: &mut Connection, initiator: bool, key: &PlaceKey) {
+    if initiator {
+        connection.ifindex[0] = key.ifindex;
+        connection.vlan[0] = key.vlan;
+        connection.outer[0] = key.outer;
+    } else {
+        connection.ifindex[1] = key.ifindex;
+        connection.vlan[1] = key.vlan;
+        connection.outer[1] = key.outer;
+    }
+}

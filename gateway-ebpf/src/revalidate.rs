@@ -1,0 +1,61 @@
+//! A connection meets another generation.
+
+use gateway_common::connection::{Connection, State};
+use gateway_common::place::PlaceKey;
+use gateway_common::reason::Reason;
+use gateway_common::table::Atom;
+
+use crate::classify::{self, ServiceKey};
+use crate::packet::protocol;
+use crate::work::Judgement;
+use crate::{config, conntrack, health, place, transport};
+
+/// Judges a connection by the generation in force: it stays, or it ends here.
+#[inline(never)]
+pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement) -> Result<(), Reason> {
+    let high_initiated = connection.flags & Connection::HIGH_INITIATED != 0;
+    let key = &connection.key;
+    let (from, to, source_port, destination_port) = if high_initiated {
+        (key.high, key.low, key.high_port, key.low_port)
+    } else {
+        (key.low, key.high, key.low_port, key.high_port)
+    };
+    let mut source = classify::atom(from).ok_or(Reason::Internal)?;
+    let destination = classify::atom(to).ok_or(Reason::Internal)?;
+    if connection.flags & Connection::GATEWAY == 0 {
+        if source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
+            let key = PlaceKey {
+                ifindex: connection.ifindex[0],
+                outer: connection.outer[0],
+                vlan: connection.vlan[0],
+            };
+            let place = place::lookup(&key).ok_or(Reason::Revoked)?;
+            source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
+        }
+        let is_icmp = connection.state == State::Echo as u8;
+        let icmp_type = if !is_icmp {
+            0
+        } else if key.protocol == protocol::ICMP {
+            transport::icmp::ECHO
+        } else {
+            transport::icmpv6::ECHO
+        };
+        let service = ServiceKey { protocol: key.protocol, icmp_type, source_port, destination_port };
+        let cell = classify::decide(&source, &destination, &service).ok_or(Reason::Internal)?;
+        judgement.rule = cell.rule();
+        if !cell.is_allow() {
+            judgement.destination =
+                if judgement.source == source.segment { destination.segment } else { source.segment };
+            conntrack::remove(connection);
+            health::bump(|health| &raw mut health.connections_revoked);
+            return Err(Reason::Revoked);
+        }
+        connection.rule = cell.rule();
+    }
+    connection.segment = [source.segment, destination.segment];
+    // Both sides show their place anew before they are believed.
+    connection.ifindex = [0; 2];
+    connection.generation = config::generation();
+    health::bump(|health| &raw mut health.connections_revalidated);
+    Ok(())
+}
