@@ -165,9 +165,9 @@ fn answer(packet: Packet) -> Packet {
 /// An error about an earlier packet, from its destination or from somebody else.
 fn error(about: &Packet, step: &Step) -> Packet {
     let quotes = if about.is_later() { None } else { about.flow() };
-    let ports = step.number.index(4);
+    let astray = |flow: &Flow| matches!(flow.protocol, 6 | 17) && step.number.index(4) == 0;
     let quotes =
-        quotes.map(|flow| if ports == 0 { Flow { source: (flow.source.0, 9), ..flow } } else { flow });
+        quotes.map(|flow| if astray(&flow) { Flow { source: (flow.source.0, 9), ..flow } } else { flow });
     let kind = if about.source.is_ipv4() { 3 } else { 1 };
     let quotable = quotes.filter(|_| !matches!(about.payload, Payload::Other(_)) || about.source.is_ipv4());
     Packet {
