@@ -86,7 +86,7 @@ impl Namespace {
     }
 
     /// Waits until every interface inside carries packets: the kernel takes up to a second from
-    /// "up" to that (net/core/link_watch.c).
+    /// "up" to that (`net/core/link_watch.c`).
     pub fn wait_up(&self) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(5);
         loop {

@@ -14,6 +14,8 @@ use clinigate_tests::traffic::{Datagrams, Transfer};
 
 const KILLS: u32 = 20;
 const PACE: Duration = Duration::from_millis(1);
+/// Longer than a change of policy takes, in milliseconds: kills fall into every stage of it.
+const CHANGE: u64 = 600;
 const READY: Duration = Duration::from_secs(20);
 
 /// A small generator (xorshift64) for moments; the seed is printed.
@@ -71,13 +73,13 @@ fn promise_10_twenty_kills_under_traffic_change_nothing() {
             1 => {
                 write_policy(&directory, kill % 2 == 0);
                 service.reload().unwrap();
-                thread::sleep(moments.below(150));
+                thread::sleep(moments.below(CHANGE));
             }
             _ => {
                 service.kill().unwrap();
                 write_policy(&directory, kill % 2 == 0);
                 service = setting.start_unready(&directory).unwrap();
-                thread::sleep(moments.below(150));
+                thread::sleep(moments.below(CHANGE));
             }
         }
         during[kill as usize % 3] += 1;
@@ -109,9 +111,13 @@ fn promise_10_twenty_kills_under_traffic_change_nothing() {
         assert_eq!(count.received.len(), 0);
     }
 
+    let metrics = setting.metrics().unwrap();
+    let force = metrics.text().lines().find(|line| line.starts_with("clinigate_policy_info{")).unwrap();
+    println!("in force at the end: {force}");
+    assert!(!force.contains("generation=\"1\""), "no change of policy was tried");
+
     // The last service adopted what the first one pinned: its counters go back to the beginning.
-    let counted =
-        setting.metrics().unwrap().sum("clinigate_rule_packets_total", &[("rule", "clinical-basics")]);
+    let counted = metrics.sum("clinigate_rule_packets_total", &[("rule", "clinical-basics")]);
     println!("counted under clinical-basics: {counted} of {}", kept.sent);
     assert_eq!(counted.to_string(), kept.sent.to_string());
     drop(service);

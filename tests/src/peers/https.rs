@@ -120,4 +120,17 @@ mod tests {
         let to = serve_as(Identity::generate().unwrap());
         assert!(get(to, &Identity::generate().unwrap(), Duration::from_secs(5)).is_err());
     }
+
+    #[test]
+    fn garbage_ends_its_own_connection_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = Identity::generate().unwrap();
+        identity.write(directory.path()).unwrap();
+        let to = serve_as(identity);
+        for garbage in [&b"\x0bMSH|^~\\&|\x1c\x0d"[..], &[0xff; 9000], &[0x16, 3, 1, 0xff, 0xff]] {
+            let mut stream = TcpStream::connect(to).unwrap();
+            stream.write_all(garbage).unwrap();
+        }
+        get(to, &Identity::read(directory.path()).unwrap(), Duration::from_secs(5)).unwrap();
+    }
 }

@@ -66,3 +66,30 @@ pub fn connects(to: SocketAddr, wait: Duration) -> bool {
 fn expected(position: u64) -> u8 {
     (position % 251) as u8
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn only_the_known_sequence_is_counted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, received) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
+        let counter = Arc::clone(&received);
+        thread::spawn(move || counting_sink(&listener, counter));
+        let mut other = TcpStream::connect(address).unwrap();
+        other.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        // It is closed for that.
+        assert!(!matches!(other.read(&mut [0]), Ok(1..)));
+        let mut known = TcpStream::connect(address).unwrap();
+        known.write_all(&(0..1000).map(expected).collect::<Vec<_>>()).unwrap();
+        drop(known);
+        let waited = (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            received.load(Ordering::Relaxed) == 1000
+        });
+        assert!(waited);
+    }
+}
