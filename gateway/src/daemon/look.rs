@@ -212,3 +212,84 @@ fn mode(number: u8) -> Mode {
         _ => Mode::Enforce,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use gateway_common::counter::Counter;
+    use gateway_common::reason::Reason;
+
+    use super::*;
+    use crate::compile::image::{InterfaceEntry, RuleEntry, SegmentEntry};
+    use crate::dataplane::{PairKey, Record};
+    use crate::policy::model::{Origin, SegmentId};
+
+    fn look() -> Look {
+        let segments = [("wan", 2), ("gateway", 2), ("multicast", 2), ("unknown", 0), ("pumps", 1)];
+        let manifest = Manifest {
+            hash: "5f".to_owned(),
+            segments: segments.map(|(name, mode)| SegmentEntry { name: name.to_owned(), mode }).to_vec(),
+            rules: vec![RuleEntry {
+                name: "store".to_owned(),
+                kind: RuleKind::Flow,
+                origin: Origin { file: "a.yaml".into(), line: 1, column: 1 },
+                purpose: None,
+                owner: None,
+            }],
+            interfaces: vec![InterfaceEntry {
+                name: "pumps0".to_owned(),
+                trunk: false,
+                segments: vec![SegmentId(4)],
+            }],
+            table_bytes: 10,
+        };
+        let mut counters = Counters::default();
+        for (verdict, reason, packets) in [
+            (Verdict::Pass, Reason::Flow, 7),
+            (Verdict::Drop, Reason::NoFlow, 2),
+            (Verdict::Audit, Reason::Denied, 5),
+        ] {
+            let key = PairKey { source: "pumps".to_owned(), destination: "wan".to_owned(), verdict, reason };
+            counters.pairs.insert(key, Counter { packets, bytes: 60 * packets });
+        }
+        counters.rules.insert("store".to_owned(), Counter { packets: 7, bytes: 420 });
+        counters.rules.insert("gone".to_owned(), Counter { packets: 1, bytes: 60 });
+        counters.no_policy = Counter { packets: 1, bytes: 60 };
+        let record = Record { policy_hash: "5f".to_owned(), duration_us: 31_000, ..Record::default() };
+        Look {
+            active: Some(Active { generation: 3, manifest, record, anonymous: false }),
+            interfaces: vec![dataplane::InterfaceStatus {
+                name: "pumps0".to_owned(),
+                ifindex: Some(4),
+                mode: Some(dataplane::AttachedMode::Native),
+                driver: None,
+                since: None,
+            }],
+            counters,
+            connections: ConnectionSummary::default(),
+        }
+    }
+
+    #[test]
+    fn a_status_sums_what_was_counted() {
+        let status = look().status();
+        let verdicts = &status.traffic.verdicts;
+        assert_eq!((verdicts["pass"], verdicts["drop"], verdicts["audit"]), (7, 3, 5));
+        let reasons: Vec<_> =
+            status.traffic.reasons.iter().map(|it| (it.reason.as_str(), it.packets)).collect();
+        assert_eq!(reasons, [("denied", 5), ("no-flow", 2), ("no-policy", 1)]);
+        let policy = status.policy.unwrap();
+        assert_eq!((policy.segments["enforce"], policy.segments["audit"], policy.took_ms), (3, 1, 31));
+        assert_eq!(status.interfaces[0].segments, ["pumps"]);
+    }
+
+    #[test]
+    fn a_reading_has_only_rules_of_the_policy_and_every_state() {
+        let reading = look().reading();
+        assert_eq!(reading.rules.len(), 1);
+        assert_eq!(reading.pairs.len(), 3);
+        assert_eq!(reading.connections.len(), State::COUNT - 1);
+        assert_eq!(reading.policy.unwrap().generation, 3);
+    }
+}

@@ -4,6 +4,7 @@
 //! system calls. The runtime's tasks call it on threads of their own.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -43,11 +44,33 @@ struct Memory {
     directory: PathBuf,
     /// What is in force, to be compiled again when the gateway's addresses change; absent where
     /// the text of what was adopted is nowhere to be found.
-    in_force: Option<Prepared>,
+    in_force: Option<InForce>,
     last_apply: Option<LastApply>,
     /// What the last reconciliation could not mend, so that it is said once.
     trouble: Vec<String>,
+    /// Compiling for new addresses failed: until when it is not tried again, and why.
+    pause: Option<(Instant, String)>,
 }
+
+/// The text in force, and the gateway's addresses that it was compiled for.
+#[derive(Debug)]
+struct InForce {
+    text: Text,
+    addresses: Vec<IpAddr>,
+}
+
+impl From<Prepared> for InForce {
+    fn from(Prepared { text, addresses, .. }: Prepared) -> Self {
+        Self { text, addresses }
+    }
+}
+
+/// The policy in force was adopted, and its text is nowhere to be found.
+const TEXT_LOST: &str =
+    "the gateway's addresses changed, and the text of the policy in force is not at hand: apply it again";
+
+/// How long a policy that could not be compiled for new addresses is left alone.
+const PAUSE: Duration = Duration::from_mins(1);
 
 /// Why a change was refused.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +116,7 @@ impl Service {
             in_force: None,
             last_apply: None,
             trouble: Vec::new(),
+            pause: None,
         };
         let service = Self {
             since: unix_now(),
@@ -152,7 +176,7 @@ impl Service {
             if kept.is_some_and(|kept| kept.policy_hash == active.record.policy_hash)
                 && let Ok(prepared) = self.last_good(active.record.source.into(), active.record.commit)
             {
-                lock(&self.memory).in_force = Some(prepared);
+                lock(&self.memory).in_force = Some(prepared.into());
             }
             return Ok(());
         }
@@ -191,7 +215,7 @@ impl Service {
                 warnings: prepared.text.warnings,
                 ..Change::default()
             };
-            lock(&self.memory).in_force = Some(prepared);
+            lock(&self.memory).in_force = Some(prepared.into());
             return Ok(change);
         }
         self.put_prepared(prepared, begun)
@@ -230,7 +254,7 @@ impl Service {
             detached: applied.detached,
             warnings: prepared.text.warnings,
         };
-        lock(&self.memory).in_force = Some(prepared);
+        lock(&self.memory).in_force = Some(prepared.into());
         self.tell_names();
         self.warn_of_generic_mode();
         Ok(change)
@@ -335,24 +359,44 @@ impl Service {
             reconciled.missing.iter().map(|name| format!("interface {name} does not exist")).collect();
         trouble.extend(reconciled.failed.iter().map(|(name, error)| format!("{name}: {}", chain(error))));
 
-        let addresses = dataplane::local_addresses()?;
-        let in_force = lock(&self.memory).in_force.clone();
-        match in_force {
-            // Interfaces that are missing would make the apply fail: their return brings us here again.
-            _ if !reconciled.missing.is_empty() => {}
-            Some(prepared) if prepared.addresses != addresses => {
-                info!("the gateway's addresses changed: compiling the policy in force again");
-                let begun = Instant::now();
-                let change = self.put_prepared(prepared.text.prepare(addresses)?, begun)?;
-                info!(generation = change.generation, took_ms = change.took_ms, "it came into force");
-            }
-            None if reconciled.addresses_changed => trouble.push(
-                "the gateway's addresses changed, and the text of the policy in force is not at hand: apply it again"
-                    .to_owned(),
-            ),
-            _ => {}
+        // Interfaces that are missing would make an apply fail: their return brings us here again.
+        if reconciled.missing.is_empty()
+            && let Err(error) = self.follow_addresses(reconciled.addresses_changed)
+        {
+            trouble.push(error);
         }
         Ok(trouble)
+    }
+
+    /// Compiles the policy in force again where it was compiled for other addresses than the
+    /// gateway has. `changed`: the dataplane has seen that they are others.
+    fn follow_addresses(&self, changed: bool) -> Result<(), String> {
+        let addresses = dataplane::local_addresses().map_err(|error| chain(&error))?;
+        let text = {
+            let memory = lock(&self.memory);
+            match (&memory.in_force, &memory.pause) {
+                (Some(in_force), _) if !changed && in_force.addresses == addresses => return Ok(()),
+                (None, _) if !changed => return Ok(()),
+                (None, _) => return Err(TEXT_LOST.to_owned()),
+                (_, Some((until, why))) if Instant::now() < *until => return Err(why.clone()),
+                (Some(in_force), _) => in_force.text.clone(),
+            }
+        };
+        info!("the gateway's addresses changed: compiling the policy in force again");
+        let begun = Instant::now();
+        let prepared = text.prepare(addresses).map_err(ChangeError::from);
+        match prepared.and_then(|prepared| self.put_prepared(prepared, begun)) {
+            Ok(change) => {
+                info!(generation = change.generation, took_ms = change.took_ms, "it came into force");
+                lock(&self.memory).pause = None;
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("the policy does not take the gateway's new addresses: {}", chain(&error));
+                lock(&self.memory).pause = Some((Instant::now() + PAUSE, why.clone()));
+                Err(why)
+            }
+        }
     }
 
     /// Takes everything off.
