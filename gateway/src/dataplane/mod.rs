@@ -2,7 +2,7 @@
 //! netlink and the BPF filesystem.
 //!
 //! A [`Dataplane`] owns what is pinned. It goes on enforcing when the `Dataplane` is dropped or its
-//! process killed; the next one adopts it. Only [`detach`] takes it off.
+//! process killed; the next one adopts it. Only [`detach()`] takes it off.
 
 use std::fs;
 use std::net::IpAddr;

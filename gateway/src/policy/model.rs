@@ -143,7 +143,7 @@ impl From<ModeSetting> for Mode {
 /// Inclusive address ranges, each list sorted, disjoint and merged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ranges {
-    /// IPv4, as numbers (10.0.0.1 is 0x0a00_0001).
+    /// IPv4, as numbers (10.0.0.1 is `0x0a00_0001`).
     pub v4: Vec<(u32, u32)>,
     /// IPv6, as numbers.
     pub v6: Vec<(u128, u128)>,
@@ -422,7 +422,7 @@ impl Policy {
 
 /// Whether packets to `address` end at the gateway whatever its own addresses are: limited
 /// broadcast, link-local and unspecified addresses, groups of one link (RFC 5771: 224.0.0.0/24;
-/// RFC 4291: ff01::/16, ff02::/16).
+/// RFC 4291: `ff01::/16`, `ff02::/16`).
 pub fn ends_at_gateway(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {

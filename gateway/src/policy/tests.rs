@@ -262,7 +262,7 @@ fn bombs_are_refused_at_once() {
     for (name, bomb) in bombs {
         let began = processor_time();
         let resolved = resolve(vec![SourceFile::new("bomb.yaml", bomb)]);
-        let took = processor_time() - began;
+        let took = processor_time().saturating_sub(began);
         assert!(resolved.policy.is_none(), "{name}");
         assert!((1..=502).contains(&resolved.diagnostics.len()), "{name}");
         let words: usize = resolved.diagnostics.iter().map(|diagnostic| diagnostic.message.len()).sum();
