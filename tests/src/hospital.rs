@@ -107,6 +107,8 @@ pub struct Host {
     pub segment: &'static str,
     /// Its namespace.
     pub namespace: Namespace,
+    /// Interface of its router that leads to it.
+    pub port: String,
     /// Its IPv4 address.
     pub v4: Ipv4Addr,
     /// Its IPv6 address.
@@ -244,7 +246,7 @@ impl Plan {
             format!("route add ::/0 via {router_v6}"),
         ])?;
         let link = Link { from: mac(link, 2), to: mac(link, 1) };
-        Ok(Host { name, segment, namespace, v4, v6, router_v4, link })
+        Ok(Host { name, segment, namespace, port: port.to_owned(), v4, v6, router_v4, link })
     }
 }
 

@@ -185,11 +185,11 @@ impl Service {
         &self.setting
     }
 
-    /// Last lines of its log.
+    /// Last lines of its log, but for the records of single flows.
     pub fn log_tail(&self) -> String {
         let read = File::open(self.setting.log()).and_then(std::io::read_to_string);
         let text = read.unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
+        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('{')).collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 }

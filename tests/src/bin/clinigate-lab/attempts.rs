@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clinigate_tests::dicom::{self, Archive, Image};
-use clinigate_tests::frames::{self, Link, Packet};
+use clinigate_tests::frames::{self, Link, Packet, Wire};
 use clinigate_tests::hospital::{Hospital, WAN_V4};
 use clinigate_tests::peers::{https, mllp, ping, tcp, udp};
 
@@ -157,6 +157,15 @@ impl Scene {
             found if found == frames.len() => Seen::Passed,
             found => Seen::Partly(format!("{found} of {} frames came through", frames.len())),
         })
+    }
+
+    /// A broadcast for the gateway onto the wire of `from`, looked for where the gateway takes it
+    /// from there.
+    pub(crate) fn broadcast(&self, from: &str, make: impl FnOnce(Link) -> Result<Vec<u8>>) -> Result<Seen> {
+        let sender = self.hospital.host(from);
+        let receiver = Wire::open(&self.hospital.gateway, &sender.port)?;
+        sender.wire()?.send(&make(Link { to: [0xff; 6], ..sender.link })?)?;
+        Ok(Seen::of(receiver.count(WAIT, 1, |frame| frames::carries(frame, TOKEN))? == 1))
     }
 
     /// An ARP request that claims an address; looked for is the gateway's answer to it.

@@ -76,8 +76,21 @@ fn care() -> Group {
             passes("archive sends the image to a viewer, bytes compared", "send-to-viewers", |s| {
                 Ok(s.dicom_store("pacs", "viewer"))
             }),
+            passes("viewer asks the archive for an echo (C-ECHO)", "query-archive", |s| {
+                Ok(s.dicom_echo("viewer", "pacs"))
+            }),
+            passes("archive reaches the long-term archive", "archive-long-term", |s| {
+                s.tcp("pacs", "vna", 11112)
+            }),
+            passes("CT scanner fetches its worklist", "worklist", |s| s.tcp("ct-1", "ris", 104)),
             passes("HIS sends an HL7 message and gets its ACK", "his-to-integration", |s| {
                 s.hl7("his", "integration")
+            }),
+            passes("integration engine answers with one of its own", "integration-to-his", |s| {
+                s.hl7("integration", "his")
+            }),
+            passes("integration engine sends an order to radiology", "integration-to-departments", |s| {
+                s.hl7("integration", "ris")
             }),
             passes("laboratory sends one over IPv6 and gets its ACK", "departments-to-integration", |s| {
                 s.hl7_v6("lis", "integration")
@@ -86,6 +99,7 @@ fn care() -> Group {
             passes("analyser reports to the laboratory system", "analyser-results", |s| {
                 s.tcp("analyser", "lis", 5000)
             }),
+            passes("bedside test reports to it", "bedside-results", |s| s.tcp("bedside-test", "lis", 5550)),
             passes("CT scanner pings the gateway", "ping-gateway", |s| s.ping_gateway("ct-1", 56)),
             passes("CT scanner pings it with 3000 bytes, in fragments", "ping-gateway", |s| {
                 s.ping_gateway("ct-1", 3000)
@@ -109,6 +123,19 @@ fn bedside() -> Group {
                 s.udp_v6("monitor", "monitor-gateway", 24005)
             }),
             passes("pump asks for a name (DNS)", "clinical-basics", |s| s.udp("pump", "infrastructure", 53)),
+            passes("building management asks for the time (NTP)", "building-basics", |s| {
+                s.udp("building", "infrastructure", 123)
+            }),
+            passes("archive logs to the SIEM (syslog over TLS)", "server-logs", |s| {
+                s.tcp("pacs", "infrastructure", 6514)
+            }),
+            passes("isolated device asks for an address", "quarantine-address", |s| {
+                s.udp("quarantined", "infrastructure", 67)
+            }),
+            passes("pump without an address asks for one (broadcast)", "dhcp-relay", |s| {
+                let (nobody, all) = (SocketAddr::from(([0; 4], 68)), SocketAddr::from(([255; 4], 67)));
+                s.broadcast("pump", |link| udp(link, nobody, all))
+            }),
             passes("CT scanner reports to its vendor (HTTPS)", "ct-telemetry", |s| s.https("ct-1", "vendor")),
             passes("vendor opens its tunnel to the gateway (IKE)", "ct-vendor-tunnel", |s| {
                 s.udp_to_gateway("vendor", 500)
@@ -125,6 +152,13 @@ fn attacks() -> Group {
             denied("worm on the CT scanner looks for SMB on 8 hosts", "modalities-a", "worm-paths", 8, |s| {
                 s.scan("ct-1", SCANNED, 445)
             }),
+            denied(
+                "jump host looks for SMB on the legacy CT scanner",
+                "vendor-dmz",
+                "legacy-windows",
+                1,
+                |s| s.tcp("jump-ct", "ct-1", 445),
+            ),
             denied("office PC opens RDP to the archive", "information", "worm-paths", 1, |s| {
                 s.tcp("office-pc", "pacs", 3389)
             }),
@@ -332,4 +366,36 @@ fn fragment(s: &Scene, protocol: IpNumber, offset: u16) -> Result<Seen> {
     s.raw("ct-1", "pacs", |link| {
         Ok(vec![frames::ipv4_fragment(link, between, protocol, (offset, false), &content)?])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use clinigate_tests::policy;
+
+    use super::*;
+
+    /// A flow that nobody tries could be deleted without notice.
+    #[test]
+    fn every_flow_and_every_deny_of_the_hospital_is_tried() {
+        let tried: BTreeSet<_> = all()
+            .iter()
+            .flat_map(|group| &group.expectations)
+            .filter_map(|expectation| match expectation.expected {
+                Expected::Passes(flow) => Some(flow),
+                Expected::Stopped { deny, .. } => deny,
+            })
+            .collect();
+        for file in ["flows.yaml", "deny.yaml"] {
+            let text = fs::read_to_string(policy::hospital().join(file)).unwrap();
+            let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  - name: ")).collect();
+            assert!(!names.is_empty());
+            let untried: Vec<_> = names.into_iter().filter(|name| !tried.contains(name)).collect();
+            assert!(untried.is_empty(), "{file}: {untried:?}");
+        }
+    }
 }
