@@ -361,7 +361,7 @@ words! {
     Tunnel {
         /// None: the open network.
         Direct "direct",
-        /// `IPsec`.
+        /// IPsec.
         Ipsec "ipsec",
         /// `WireGuard`.
         Wireguard "wireguard",
