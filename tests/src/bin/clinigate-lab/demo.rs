@@ -78,9 +78,6 @@ impl Demo {
         if self.keep {
             look_around(&scene, &setting)?;
         }
-        if tally.different > 0 {
-            table::complain(&format!("last lines of its log:\n{}", service.log_tail()));
-        }
         service.kill()?;
         Ok(tally.exit())
     }
