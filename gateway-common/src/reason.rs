@@ -75,7 +75,7 @@ reasons! {
     MalformedTransport = "malformed-transport", false;
     /// ARP packet that is not Ethernet/IPv4, or contradicts itself.
     MalformedArp = "malformed-arp", false;
-    /// IPv4 source routing, or an IPv6 routing header of type 0.
+    /// IPv4 source routing, or an IPv6 routing header with a destination behind the one that is judged.
     SourceRoute = "source-route", false;
     /// IPv6 chain of more extension headers than are walked, or one that is unknown.
     ExtensionHeaders = "extension-headers", false;

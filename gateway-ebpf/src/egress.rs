@@ -64,12 +64,14 @@ pub(crate) fn record(context: &TcContext) {
     conntrack::insert(&slot, &new, now);
 }
 
-/// Whether a packet of the gateway opens a connection. TCP may be taken up in its middle here: what
-/// the gateway sends is its own.
+/// Whether a packet of the gateway opens a connection. An answer does not: while the gateway's segment
+/// only observes, it answers what no flow allows, and that must not outlive the rollout.
 #[inline(always)]
 fn opens(packet: &Packet) -> bool {
     match packet.protocol {
-        protocol::TCP => packet.tcp_flags & flag::RST == 0,
+        protocol::TCP => {
+            conntrack::is_opening(packet) || (config::midstream() == 1 && packet.tcp_flags & flag::RST == 0)
+        }
         protocol::ICMP | protocol::ICMPV6 => transport::is_echo_request(packet),
         protocol::IGMP => false,
         _ => true,

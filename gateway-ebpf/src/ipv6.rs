@@ -148,9 +148,13 @@ fn extensions(
             }
             _ if is_extension(next) => {
                 let words: u8 = frame::read(context, offset + 1)?;
-                if next == extension::ROUTING && frame::read::<u8>(context, offset + 2)? == 0 {
-                    // RFC 5095 forbids type 0.
-                    return Err(Reason::SourceRoute);
+                if next == extension::ROUTING {
+                    // RFC 5095 forbids type 0. Of any type, segments that are left name a destination
+                    // behind the one that is judged.
+                    let [kind, left]: [u8; 2] = frame::read(context, offset + 2)?;
+                    if kind == 0 || left != 0 {
+                        return Err(Reason::SourceRoute);
+                    }
                 }
                 (usize::from(words) + 1) * 8
             }

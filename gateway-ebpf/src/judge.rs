@@ -86,7 +86,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         }
     }
 
-    if neighbour::is_link_control(packet, &destination) {
+    if neighbour::is_link_control(packet, &destination, &place) {
         return neighbour::control(context, link, packet, &place, now);
     }
     if source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 && destination.segment != SEGMENT_GATEWAY {

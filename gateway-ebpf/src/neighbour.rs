@@ -2,7 +2,7 @@
 //! 3376, RFC 3810). Checked against the segment and limited for each sender.
 
 use aya_ebpf::programs::XdpContext;
-use gateway_common::place::Place;
+use gateway_common::place::{Place, SEGMENT_GATEWAY};
 use gateway_common::reason::Reason;
 use gateway_common::table::Atom;
 
@@ -53,17 +53,20 @@ pub(crate) fn arp(context: &XdpContext, link: &Link, place: &Place, now: u64) ->
     within_budget(link, now)
 }
 
-/// Whether a packet is neighbour discovery or group membership, which never leave the link.
+/// Whether a packet is neighbour discovery or group membership of this link. What bears their types and
+/// is meant for somewhere else is a packet like any other: it needs a flow.
 #[inline(always)]
-pub(crate) fn is_link_control(packet: &Packet, destination: &Atom) -> bool {
+pub(crate) fn is_link_control(packet: &Packet, destination: &Atom, place: &Place) -> bool {
+    let to_group_of_link = destination.flags & Atom::GROUP != 0 && packet.hop_limit == 1;
     match packet.protocol {
-        protocol::ICMPV6 => matches!(
-            packet.icmp_type,
-            icmpv6::LISTENER_QUERY..=icmpv6::LISTENER_DONE
-                | icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT
-                | icmpv6::LISTENER_REPORT_V2
-        ),
-        protocol::IGMP => destination.flags & Atom::GROUP != 0 && packet.hop_limit == 1,
+        protocol::ICMPV6 => match packet.icmp_type {
+            icmpv6::ROUTER_SOLICITATION..=icmpv6::REDIRECT => {
+                destination.segment == SEGMENT_GATEWAY || destination.segment == place.segment
+            }
+            icmpv6::LISTENER_QUERY..=icmpv6::LISTENER_DONE | icmpv6::LISTENER_REPORT_V2 => to_group_of_link,
+            _ => false,
+        },
+        protocol::IGMP => to_group_of_link,
         _ => false,
     }
 }

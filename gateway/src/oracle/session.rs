@@ -97,7 +97,10 @@ impl Gateway {
             return;
         }
         let opens = match packet.payload {
-            Payload::Tcp { flags, .. } => flags & flag::RST == 0,
+            Payload::Tcp { flags, .. } => {
+                let midstream = self.policy.settings.midstream && flags & flag::RST == 0;
+                packet.is_opening() || midstream
+            }
             Payload::Echo { request, .. } => request,
             // Group membership is no connection.
             Payload::Other(protocol) => protocol != 2,
@@ -273,10 +276,13 @@ impl Gateway {
     /// Neighbour discovery (RFC 4861) and group membership (RFC 3376, RFC 3810).
     fn link_control(&self, here: SegmentId, packet: &Packet) -> Option<Result<Finding, Reason>> {
         let fine = Some(Ok((Reason::LinkLocal, None)));
+        let to_group = is_group(packet.destination) && packet.hop_limit == 1;
+        let destination = self.policy.segment_of(packet.destination);
+        let on_link = destination == SegmentId::GATEWAY || destination == here;
         let (kind, target) = match packet.payload {
-            Payload::Icmp(130..=132 | 143) if packet.source.is_ipv6() => return fine,
-            Payload::Other(2) if is_group(packet.destination) && packet.hop_limit == 1 => return fine,
-            Payload::Neighbour { kind, target } => (kind, target),
+            Payload::Icmp(130..=132 | 143) if packet.source.is_ipv6() && to_group => return fine,
+            Payload::Other(2) if to_group => return fine,
+            Payload::Neighbour { kind, target } if on_link => (kind, target),
             _ => return None,
         };
         let refused = |reason| Some(Err(reason));

@@ -135,6 +135,29 @@ fn promise_6_group_membership() {
 }
 
 #[test]
+fn promise_1_link_control_for_elsewhere_needs_a_flow() {
+    let mut bench = Bench::ward();
+    for kind in [130, 131, 132, 143] {
+        let report = packet("fd00:1::5", "fd00:2::5", ICMPV6, &icmp_header(kind, 0, [0, 0]));
+        bench.frame(&format!("MLD type {kind}"), "a0", &report, drop(Reason::NoFlow));
+    }
+    for kind in 133..=137 {
+        let across = discovery("fd00:1::5", "fd00:2::5", kind, 255, "fd00:1::5");
+        bench.frame(&format!("neighbour discovery type {kind}"), "a0", &across, drop(Reason::NoFlow));
+    }
+    let within = discovery("fd00:1::5", "fd00:1::6", 136, 255, "fd00:1::5");
+    bench.frame("between hosts of one segment", "a0", &within, link_local());
+    let far_group = ipv6(
+        "fe80::5".parse().unwrap(),
+        "ff02::16".parse().unwrap(),
+        ICMPV6,
+        64,
+        &icmp_header(143, 0, [0, 0]),
+    );
+    bench.frame("MLD from afar", "a0", &ethernet(IPV6, &far_group), drop(Reason::NoFlow));
+}
+
+#[test]
 fn promise_6_one_sender_has_a_budget() {
     let mut bench = Bench::ward();
     // The default is 50 a second and CPU; the test run may move between CPUs.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use clinigate::policy::model::{InterfaceKind, Policy, ServiceMatch};
+use clinigate::policy::model::{InterfaceKind, Policy, RuleKind, SegmentId, ServiceMatch};
 use clinigate::policy::{SourceFile, resolve};
 use etherparse::{LaxSlicedPacket, TransportSlice};
 use gateway_common::reason::Reason;
@@ -185,6 +185,9 @@ fn may_pass(policy: &Policy, interface: &str, frame: &[u8]) -> Result<(), String
     if fragment {
         return Ok(());
     }
+    let there = policy.segment_of(destination);
+    let on_link =
+        there == SegmentId::GATEWAY || usize::from(there.0) == segment || destination.is_multicast();
     let services: Vec<ServiceMatch> = match parsed.transport {
         Some(TransportSlice::Tcp(tcp)) => vec![
             port_match(6, tcp.source_port(), tcp.destination_port()),
@@ -200,7 +203,8 @@ fn may_pass(policy: &Policy, interface: &str, frame: &[u8]) -> Result<(), String
             kind => vec![ServiceMatch::Icmp((kind, kind)), ServiceMatch::Icmp((8, 8))],
         },
         Some(TransportSlice::Icmpv6(icmp)) => match icmp.type_u8() {
-            1..=4 | 130..=136 | 143 => return Ok(()),
+            1..=4 => return Ok(()),
+            130..=136 | 143 if on_link => return Ok(()),
             kind => vec![ServiceMatch::Icmpv6((kind, kind)), ServiceMatch::Icmpv6((128, 128))],
         },
         // The first of several fragments is left unread by the parser.
@@ -247,7 +251,6 @@ fn allowed(
     destination: IpAddr,
     wanted: ServiceMatch,
 ) -> bool {
-    use clinigate::policy::model::{RuleKind, SegmentId};
     let segment = SegmentId(u16::try_from(segment).unwrap());
     let mut allowed = false;
     for rule in &policy.rules {
@@ -290,7 +293,7 @@ fn strip_tags(policy: &Policy, interface: &str, frame: &[u8]) -> Result<(Vec<u8>
         &policy.interfaces.iter().find(|entry| entry.name == interface).ok_or("no such interface")?.kind;
     let segment = match (kind, &tags[..]) {
         (InterfaceKind::Access(segment), [] | [0]) => Some(*segment),
-        (InterfaceKind::Wan, [] | [0]) => Some(clinigate::policy::model::SegmentId::WAN),
+        (InterfaceKind::Wan, [] | [0]) => Some(SegmentId::WAN),
         (InterfaceKind::Trunk { outer: 0, vlans }, [] | [0]) => vlans.get(&0).copied(),
         (InterfaceKind::Trunk { outer: 0, vlans }, [vlan]) => vlans.get(vlan).copied(),
         (InterfaceKind::Trunk { outer, vlans }, [first, vlan]) if first == outer => vlans.get(vlan).copied(),

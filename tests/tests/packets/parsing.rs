@@ -127,6 +127,7 @@ fn promise_6_ipv6_extension_headers_are_walked_to_a_bound() {
         &with(&[UDP, 0, 2, 0, 0, 0, 0, 0], 43),
         pass(Reason::Established, "ask"),
     );
+    bench.frame("segments left", "a0", &with(&[UDP, 0, 4, 1, 0, 0, 0, 0], 43), drop(Reason::SourceRoute));
     bench.frame(
         "authentication",
         "a0",

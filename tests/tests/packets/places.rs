@@ -123,6 +123,10 @@ fn promise_11_replies_to_the_gateway_pass() {
         pass_unruled(Reason::Established),
     );
     bench.frame("another port's", "a0", &udp("fd00:1::5", "fd00:1::1", (54, 50_001)), drop(Reason::NoFlow));
+    bench.sends("an answer", &tcp("10.0.2.1", "10.0.2.9", (22, 50_002), SYN | crate::frame::ACK));
+    bench.sends("and data", &tcp("10.0.2.1", "10.0.2.9", (22, 50_002), crate::frame::ACK));
+    let more = tcp("10.0.2.9", "10.0.2.1", (50_002, 22), crate::frame::ACK);
+    bench.frame("an answer opens nothing", "b0", &more, drop(Reason::NotInConnection));
     bench.sends("a multicast", &udp("10.0.1.1", "239.1.1.1", (5353, 5353)));
     bench.frame(
         "as if the group answered",
