@@ -93,14 +93,14 @@ fn a_foreign_program_is_named_and_nothing_changes() {
 }
 
 #[test]
-fn a_trunks_tags_are_made_visible() {
+fn tags_are_made_visible_on_trunks_and_access_ports() {
     place::run(|place| {
         let mut dataplane = place.open().unwrap();
         let vlans = [(70, clinic::MODALITIES)].into();
         let image = with_interface("m0", InterfaceKind::Trunk { outer: 0, vlans });
         let applied = dataplane.apply(&image, record("first")).unwrap();
-        let m0 = || "m0".to_owned();
-        assert_eq!(applied.offloads, [(m0(), "rxvlan"), (m0(), "rx-vlan-stag-hw-parse")]);
+        let both = |name: &str| ["rxvlan", "rx-vlan-stag-hw-parse"].map(|feature| (name.to_owned(), feature));
+        assert_eq!(applied.offloads, [both("a0"), both("m0")].concat());
         let features = Command::new("ethtool").args(["-k", "m0"]).output().unwrap().stdout;
         let features = String::from_utf8(features).unwrap();
         for off in ["rx-vlan-offload: off", "rx-vlan-stag-hw-parse: off", "tx-vlan-offload: on"] {
