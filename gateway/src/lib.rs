@@ -3,6 +3,7 @@
 //! The way of the data: [`policy`] (text to resolved model), [`compile`] (model to tables),
 //! [`dataplane`] (tables into the kernel), `telemetry` (counters and events out of it). [`cli`] is what the binary calls.
 
+pub mod assure;
 pub mod cli;
 pub mod compile;
 pub mod daemon;

@@ -8,12 +8,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Format, Outcome, print, print_json};
-use crate::policy::diagnostic::{Diagnostic, sort};
+use crate::assure::invariant;
+use crate::policy::diagnostic::{Diagnostic, Place, sort};
 use crate::policy::model::{Policy, RuleKind};
 use crate::policy::render::Report;
 use crate::policy::{self, Loaded, lints};
 
-/// Check a policy: show every mistake of every file, each at its line.
+/// Check a policy: show every mistake of every file, each at its line, and prove its invariants.
 ///
 /// Exits with 1 if there are errors, with 2 if the directory cannot be read.
 #[derive(Debug, Args)]
@@ -30,6 +31,7 @@ impl Check {
         let mut loaded = policy::load(&self.directory)?;
         if let Some(policy) = &loaded.policy {
             loaded.diagnostics.extend(lints::lint(policy));
+            loaded.diagnostics.extend(prove(policy));
             sort(&mut loaded.diagnostics);
         }
         let answer = Answer::new(&loaded);
@@ -42,13 +44,21 @@ impl Check {
     }
 }
 
+/// Whether the invariants hold, and whether they can be held against tables at all.
+fn prove(policy: &Policy) -> Vec<Diagnostic> {
+    invariant::prove(policy).unwrap_or_else(|error| {
+        let message = format!("the policy does not fit the tables: {error}");
+        vec![Diagnostic::error("does-not-fit", Place::default(), message)]
+    })
+}
+
 /// What `--format json` prints.
 #[derive(Serialize)]
 struct Answer<'a> {
     diagnostics: &'a [Diagnostic],
     errors: usize,
     warnings: usize,
-    /// Absent where there are errors.
+    /// Absent where the text has mistakes.
     summary: Option<Summary<'a>>,
 }
 
@@ -64,6 +74,8 @@ struct Summary<'a> {
     denies: usize,
     vendor_rules: usize,
     invariants: usize,
+    /// Invariants that were proven to hold.
+    proven: usize,
     /// Rules in force that carry protected health information unencrypted.
     cleartext_phi: Vec<&'a str>,
 }
@@ -75,18 +87,19 @@ impl<'a> Answer<'a> {
             diagnostics: &loaded.diagnostics,
             errors,
             warnings: loaded.diagnostics.len() - errors,
-            summary: loaded.policy.as_ref().map(|policy| Summary::new(policy, loaded.sources.len())),
+            summary: loaded.policy.as_ref().map(|policy| Summary::new(policy, loaded)),
         }
     }
 }
 
 impl<'a> Summary<'a> {
-    fn new(policy: &'a Policy, files: usize) -> Self {
+    fn new(policy: &'a Policy, loaded: &Loaded) -> Self {
+        let unproven = |found: &&Diagnostic| ["invariant-broken", "does-not-fit"].contains(&found.code);
         let rules = |kind| policy.rules.iter().filter(|rule| rule.kind == kind).count();
         let exposed = lints::cleartext_phi(policy);
         Self {
             hash: &policy.hash,
-            files,
+            files: loaded.sources.len(),
             interfaces: policy.interfaces.len(),
             segments: policy.own_segments().len(),
             devices: policy.devices.len(),
@@ -95,6 +108,7 @@ impl<'a> Summary<'a> {
             denies: rules(RuleKind::Deny),
             vendor_rules: rules(RuleKind::Vendor),
             invariants: policy.invariants.len(),
+            proven: policy.invariants.len() - loaded.diagnostics.iter().filter(unproven).count(),
             cleartext_phi: exposed.map(|rule| rule.name.as_str()).collect(),
         }
     }
@@ -121,6 +135,10 @@ fn text(loaded: &Loaded, answer: &Answer<'_>, styled: bool) -> String {
         ];
         text += &counts.map(count).join(", ");
         text += "\n";
+        if summary.invariants > 0 {
+            let holds = count((summary.proven, "invariant holds", "invariants hold"));
+            writeln!(text, "{holds}, proven over all packets").expect("writing to a String does not fail");
+        }
         if !summary.cleartext_phi.is_empty() {
             let rules = count((summary.cleartext_phi.len(), "rule carries", "rules carry"));
             writeln!(text, "{rules} protected health information unencrypted")

@@ -9,6 +9,7 @@ mod instance;
 mod run;
 mod schema;
 mod status;
+mod test;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -37,8 +38,8 @@ pub fn main() -> ExitCode {
 #[command(name = "clinigate", version, propagate_version = true)]
 struct Cli {
     /// How data is written to standard output.
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, global = true, value_enum, default_value_t = FormatArgument::Text)]
+    format: FormatArgument,
     #[command(subcommand)]
     command: Command,
 }
@@ -50,6 +51,7 @@ enum Command {
     Status(status::Status),
     Detach(detach::Detach),
     Check(check::Check),
+    Test(test::Test),
     Schema(schema::Schema),
     Completions(completions::Completions),
 }
@@ -58,18 +60,41 @@ impl Cli {
     fn run(self) -> anyhow::Result<Outcome> {
         match self.command {
             Command::Run(command) => command.run(),
-            Command::Apply(command) => command.run(self.format),
-            Command::Status(command) => command.run(self.format),
-            Command::Detach(command) => command.run(self.format),
-            Command::Check(command) => command.run(self.format),
-            Command::Schema(_) => schema::Schema::run(),
+            Command::Apply(command) => command.run(self.format.plain()?),
+            Command::Status(command) => command.run(self.format.plain()?),
+            Command::Detach(command) => command.run(self.format.plain()?),
+            Command::Check(command) => command.run(self.format.plain()?),
+            Command::Test(command) => command.run(self.format),
+            Command::Schema(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
     }
 }
 
-/// How data is written.
+/// How data is to be written; not every command knows every way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormatArgument {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For pipelines; `clinigate test` alone.
+    Junit,
+}
+
+impl FormatArgument {
+    /// For commands that write text or JSON.
+    fn plain(self) -> anyhow::Result<Format> {
+        match self {
+            Self::Text => Ok(Format::Text),
+            Self::Json => Ok(Format::Json),
+            Self::Junit => anyhow::bail!("--format junit is for `clinigate test`"),
+        }
+    }
+}
+
+/// How data is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     /// For people.
     Text,

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use gateway_common::place::SEGMENT_GATEWAY;
 
+use crate::assure::invariant;
 use crate::compile::image::Image;
 use crate::compile::{CompileError, compile};
+use crate::policy::diagnostic::Diagnostic;
 use crate::policy::model::{Policy, Ranges};
 use crate::policy::ranges::normalise;
 use crate::policy::render::Report;
@@ -79,11 +81,8 @@ impl Text {
                 Ok(Self { source, commit, files: sources, policy, warnings: diagnostics.len() })
             }
             loaded => {
-                let report = Report::new(&loaded.sources, false);
-                let mistakes = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
-                let shown =
-                    mistakes.take(MISTAKES_SHOWN).map(|diagnostic| report.render(diagnostic) + "\n\n");
-                Err(PrepareError::Mistakes { directory: source, report: shown.collect(), errors })
+                let errors = loaded.diagnostics.into_iter().filter(Diagnostic::is_error);
+                Err(mistakes(&source, &loaded.sources, &errors.collect::<Vec<_>>()))
             }
         }
     }
@@ -98,6 +97,15 @@ impl Text {
 }
 
 impl Prepared {
+    /// Proves the policy's invariants on its tables. Only asked of a policy that is new: the last good
+    /// one is better than none, whatever a later version of this program proves about it.
+    pub fn prove(&self) -> Result<(), PrepareError> {
+        let policy = &self.text.policy;
+        let found = invariant::prove_image(policy, &self.image);
+        let broken: Vec<Diagnostic> = found.into_iter().filter(Diagnostic::is_error).collect();
+        if broken.is_empty() { Ok(()) } else { Err(mistakes(&self.text.source, &self.text.files, &broken)) }
+    }
+
     /// Sizes of the tables, by what they hold.
     pub fn tables(&self) -> BTreeMap<String, u64> {
         let image = &self.image;
@@ -114,6 +122,12 @@ impl Prepared {
         ];
         sizes.map(|(name, size)| (name.to_owned(), size as u64)).into()
     }
+}
+
+fn mistakes(directory: &Path, files: &[SourceFile], errors: &[Diagnostic]) -> PrepareError {
+    let report = Report::new(files, false);
+    let shown = errors.iter().take(MISTAKES_SHOWN).map(|diagnostic| report.render(diagnostic) + "\n\n");
+    PrepareError::Mistakes { directory: directory.to_owned(), report: shown.collect(), errors: errors.len() }
 }
 
 fn add(ranges: &mut Ranges, addresses: &[IpAddr]) {
@@ -151,6 +165,24 @@ mod tests {
         assert_ne!(prepared.image.v4, without.image.v4);
         assert_eq!(prepared.tables()["atoms"], with as u64);
         assert!(prepared.tables()["verdict rows"] > 0);
+    }
+
+    #[test]
+    fn a_broken_invariant_is_a_mistake() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::copy(Path::new(MINIMAL).join("policy.yaml"), directory.path().join("policy.yaml")).unwrap();
+        let claim = |services| {
+            let line = format!("- {{ name: claim, from: modalities, to: pacs, never: [{services}] }}");
+            fs::write(directory.path().join("claim.yaml"), format!("invariants:\n  {line}\n")).unwrap();
+            Text::read(directory.path()).unwrap().prepare(Vec::new()).unwrap().prove()
+        };
+        assert!(claim("smb").is_ok());
+        let error = claim("tcp/11000-11200").unwrap_err().to_string();
+        for part in
+            ["invariant-broken", "claim.yaml:2:", "-> 10.10.30.1:11112", "`store-studies`", "1 mistake"]
+        {
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]

@@ -218,6 +218,7 @@ impl Service {
             lock(&self.memory).in_force = Some(prepared.into());
             return Ok(change);
         }
+        prepared.prove()?;
         self.put_prepared(prepared, begun)
     }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Place, sort};
+use super::expectation::{Expectation, Inquiry, Words, resolve_inquiry, resolve_tests};
 use super::model::Policy;
 use super::resolve::{Resolved, resolve};
 use super::source::SourceFile;
@@ -53,23 +54,47 @@ pub enum LoadError {
 /// Reads and resolves the policy in `directory`: all `*.yaml` and `*.yml` files in it and its
 /// subdirectories, but for hidden ones and `tests`.
 pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
+    let reader = Reader::policy(directory)?;
+    let sources = reader.files.clone();
+    Ok(loaded(resolve(reader.files), reader.diagnostics, sources))
+}
+
+/// Reads the policy in `directory`, and what the files in its directory `tests` expect of it. The
+/// expectations are empty where either has a mistake.
+pub fn load_tests(directory: &Path) -> Result<(Loaded, Vec<Expectation>), LoadError> {
+    let Reader { files, mut diagnostics, .. } = Reader::policy(directory)?;
     let mut reader = Reader::default();
-    let metadata = fs::metadata(directory).map_err(|source| unreadable(directory, source))?;
-    if !metadata.is_dir() {
-        return Err(LoadError::NotADirectory(directory.to_owned()));
+    let path = directory.join(TESTS);
+    if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+        reader.directory(&path, TESTS, 0)?;
     }
-    reader.directory(directory, "", 0)?;
     if reader.files.is_empty() && reader.diagnostics.is_empty() {
-        let diagnostic = Diagnostic::error("empty-policy", Place::default(), "there is no policy here")
-            .help("a policy is a directory of files whose names end in .yaml or .yml");
+        let place = Place::of_file(TESTS.into());
+        let diagnostic = Diagnostic::error("empty-list", place, "this policy has no tests")
+            .help("write expectations into tests/NAME.yaml, beside the policy");
         reader.diagnostics.push(diagnostic);
     }
-    let sources = reader.files.clone();
-    let Resolved { policy, mut diagnostics } = resolve(reader.files);
-    let policy = policy.filter(|_| reader.diagnostics.is_empty());
     diagnostics.extend(reader.diagnostics);
+    let sources = files.iter().chain(&reader.files).cloned().collect();
+    let (resolved, expectations) = resolve_tests(files, &reader.files);
+    Ok((loaded(resolved, diagnostics, sources), expectations))
+}
+
+/// Reads the policy in `directory`, and looks up the words of an inquiry about it. Mistakes in them
+/// are among the policy's, at the place `--from`, `--to` or `--service`.
+pub fn load_inquiry(directory: &Path, words: &Words) -> Result<(Loaded, Inquiry), LoadError> {
+    let reader = Reader::policy(directory)?;
+    let sources = reader.files.clone();
+    let (resolved, inquiry) = resolve_inquiry(reader.files, words);
+    Ok((loaded(resolved, reader.diagnostics, sources), inquiry))
+}
+
+fn loaded(resolved: Resolved, unread: Vec<Diagnostic>, sources: Vec<SourceFile>) -> Loaded {
+    let Resolved { policy, mut diagnostics } = resolved;
+    let policy = policy.filter(|_| unread.is_empty());
+    diagnostics.extend(unread);
     sort(&mut diagnostics);
-    Ok(Loaded { policy, diagnostics, sources })
+    Loaded { policy, diagnostics, sources }
 }
 
 #[derive(Default)]
@@ -81,6 +106,22 @@ struct Reader {
 }
 
 impl Reader {
+    /// Reads the files of the policy in `directory`.
+    fn policy(directory: &Path) -> Result<Self, LoadError> {
+        let mut reader = Self::default();
+        let metadata = fs::metadata(directory).map_err(|source| unreadable(directory, source))?;
+        if !metadata.is_dir() {
+            return Err(LoadError::NotADirectory(directory.to_owned()));
+        }
+        reader.directory(directory, "", 0)?;
+        if reader.files.is_empty() && reader.diagnostics.is_empty() {
+            let diagnostic = Diagnostic::error("empty-policy", Place::default(), "there is no policy here")
+                .help("a policy is a directory of files whose names end in .yaml or .yml");
+            reader.diagnostics.push(diagnostic);
+        }
+        Ok(reader)
+    }
+
     /// Reads `path`, whose name below the policy's directory is `name`.
     fn directory(&mut self, path: &Path, name: &str, depth: usize) -> Result<(), LoadError> {
         let mut entries = Vec::new();

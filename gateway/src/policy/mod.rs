@@ -4,6 +4,7 @@ mod address;
 pub mod catalogue;
 mod decode;
 pub mod diagnostic;
+pub mod expectation;
 mod files;
 pub mod lints;
 pub mod model;
@@ -18,14 +19,22 @@ mod text;
 
 use schemars::transform::transform_subschemas;
 
-pub use files::{LoadError, Loaded, load};
+pub use files::{LoadError, Loaded, load, load_inquiry, load_tests};
 pub use resolve::{Resolved, resolve};
 pub use source::SourceFile;
 
 /// The JSON Schema of a policy's files, for editors.
 pub fn schema() -> schemars::Schema {
-    let mut schema = schemars::schema_for!(text::PolicyText);
-    schema.insert("title".to_owned(), "Policy of Clinigate".into());
+    titled("Policy of Clinigate", schemars::schema_for!(text::PolicyText))
+}
+
+/// The JSON Schema of the files in a policy's directory `tests`.
+pub fn tests_schema() -> schemars::Schema {
+    titled("Tests of a policy of Clinigate", schemars::schema_for!(expectation::ExpectationsText))
+}
+
+fn titled(title: &str, mut schema: schemars::Schema) -> schemars::Schema {
+    schema.insert("title".to_owned(), title.into());
     // A key that may be left out may not be left empty: `null` is never a value.
     transform_subschemas(&mut without_null, &mut schema);
     schema

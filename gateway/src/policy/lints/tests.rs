@@ -243,6 +243,7 @@ fn the_page_of_warnings_names_every_code() {
         include_str!("mod.rs"),
         include_str!("records.rs"),
         include_str!("segments.rs"),
+        include_str!("../../assure/invariant.rs"),
     ];
     let codes: BTreeSet<&str> = sources
         .iter()

@@ -237,4 +237,4 @@ impl Resolver {
 }
 
 /// Notes names that stand twice, by the place of the first.
-pub(super) type Seen = HashMap<String, Place>;
+pub(in crate::policy) type Seen = HashMap<String, Place>;

@@ -2,6 +2,7 @@
 
 mod devices;
 mod endpoints;
+mod inquiry;
 mod interfaces;
 mod limits;
 mod rules;
@@ -40,25 +41,13 @@ pub struct Resolved {
 
 /// Resolves the text of a policy. The same files give the same result, in whatever order they
 /// come.
-pub fn resolve(mut files: Vec<SourceFile>) -> Resolved {
-    files.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut resolver = Resolver::default();
-    let texts: Vec<PolicyText> = files.iter().filter_map(|file| resolver.read(file)).collect();
-    resolver.policy.hash = source::hash(&files);
-    resolver.segments(&texts);
-    resolver.interfaces(&texts);
-    resolver.devices(&texts);
-    resolver.groups(&texts);
-    resolver.services(&texts);
-    resolver.rules(&texts);
-    resolver.invariants(&texts);
-    resolver.settings(&texts);
-    resolver.finish()
+pub fn resolve(files: Vec<SourceFile>) -> Resolved {
+    Resolver::of(files).finish()
 }
 
 /// The policy as far as it is resolved, and what was found on the way.
 #[derive(Default)]
-struct Resolver {
+pub(super) struct Resolver {
     policy: Policy,
     diagnostics: Vec<Diagnostic>,
     errors: usize,
@@ -95,6 +84,23 @@ enum Named {
 }
 
 impl Resolver {
+    /// Resolves all texts; names can be looked up until it is [`Self::finish`]ed.
+    pub(super) fn of(mut files: Vec<SourceFile>) -> Self {
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut resolver = Self::default();
+        let texts: Vec<PolicyText> = files.iter().filter_map(|file| resolver.read(file)).collect();
+        resolver.policy.hash = source::hash(&files);
+        resolver.segments(&texts);
+        resolver.interfaces(&texts);
+        resolver.devices(&texts);
+        resolver.groups(&texts);
+        resolver.services(&texts);
+        resolver.rules(&texts);
+        resolver.invariants(&texts);
+        resolver.settings(&texts);
+        resolver
+    }
+
     fn read(&mut self, file: &SourceFile) -> Option<PolicyText> {
         let parsed = syntax::parse(file);
         self.lost.extend(parsed.lost);
@@ -115,7 +121,7 @@ impl Resolver {
     }
 
     /// Notes a mistake or a doubt.
-    fn report(&mut self, diagnostic: Diagnostic) {
+    pub(super) fn report(&mut self, diagnostic: Diagnostic) {
         self.errors += usize::from(diagnostic.is_error());
         if self.diagnostics.len() < DIAGNOSTIC_LIMIT {
             self.diagnostics.push(diagnostic);
@@ -189,7 +195,7 @@ impl Resolver {
         self.report(diagnostic);
     }
 
-    fn finish(mut self) -> Resolved {
+    pub(super) fn finish(mut self) -> Resolved {
         let unseen = self.errors.saturating_sub(self.diagnostics.iter().filter(|d| d.is_error()).count());
         if unseen > 0 {
             let message = format!("{unseen} more mistakes are not shown");

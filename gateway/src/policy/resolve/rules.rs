@@ -28,7 +28,7 @@ impl Resolver {
     }
 
     /// Enters a rule's name, which must be its own.
-    pub(super) fn rule_name(&mut self, name: &Text, seen: &mut Seen) {
+    pub(in crate::policy) fn rule_name(&mut self, name: &Text, seen: &mut Seen) {
         if name.is_empty() {
             return;
         }

@@ -1,0 +1,16 @@
+//! What a policy means, proven over every packet rather than tried on some. Pure.
+//!
+//! A compiled image has finitely many classes of addresses and services, and all packets of the same
+//! classes are decided alike. [`space`] lists the addresses of an image by class, [`packets`] its
+//! protocols and ports; [`reach`] asks the image's own tables about every combination, so an answer
+//! is exact, and is about what the kernel will run. [`invariant`] and [`expectation`] hold claims
+//! against it.
+
+pub mod expectation;
+pub mod invariant;
+pub mod packets;
+pub mod reach;
+pub mod space;
+
+#[cfg(test)]
+mod tests;

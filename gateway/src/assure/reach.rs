@@ -1,0 +1,227 @@
+//! What the tables of an image decide about every packet that a question is about.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use gateway_common::reason::{Mode, Reason};
+use gateway_common::table::Cell;
+
+use crate::packet::{Arrival, PacketView, Transport};
+use crate::policy::model::{AddressSet, Policy, RuleId, SegmentId};
+
+use super::packets::{self, Packets};
+use super::space::{Party, Space};
+
+/// Packets that open a connection, or are judged one by one: from any host of `from` to any of `to`.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'q> {
+    /// Initiators.
+    pub from: &'q AddressSet,
+    /// Listeners.
+    pub to: &'q AddressSet,
+    /// Indices into [`Policy::services`]; `None` for any.
+    pub services: Option<&'q [usize]>,
+}
+
+/// What the rules say about a packet. Ordered: flows first, then denies, each by rule number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ruling {
+    /// A flow or vendor access allows it: the first of those that do.
+    Allowed(RuleId),
+    /// A deny forbids it: the first of those that do.
+    Denied(RuleId),
+    /// No rule names it.
+    NoFlow,
+}
+
+/// One packet, complete: what arrives where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample<'i> {
+    /// Interface and tags.
+    pub arrival: Arrival<'i>,
+    /// Addresses and ports.
+    pub packet: PacketView,
+    /// Segment that it arrives from.
+    pub source: SegmentId,
+    /// Segment that it goes to.
+    pub destination: SegmentId,
+}
+
+/// One ruling on packets of a question.
+#[derive(Clone, Copy, Debug)]
+pub struct Finding<'i> {
+    /// The first such packet.
+    pub sample: Sample<'i>,
+    /// The first such packet that passes whatever the rules say, because neither of its segments
+    /// enforces; `None` where there is none, and for packets that are allowed.
+    pub unenforced: Option<Sample<'i>>,
+}
+
+/// Packets of one source, one destination and one service class.
+#[derive(Clone, Copy, Debug)]
+pub struct Cells<'c> {
+    /// Their sources.
+    pub source: &'c Party,
+    /// Their destinations.
+    pub destination: &'c Party,
+    /// Number of their service class, the same throughout an image.
+    pub class: u16,
+    /// What they carry.
+    pub packets: &'c Packets,
+    /// What becomes of them.
+    pub ruling: Ruling,
+}
+
+/// Answers questions about one image.
+#[derive(Debug)]
+pub struct Reach<'i> {
+    space: Space<'i>,
+}
+
+impl<'i> Reach<'i> {
+    /// For a policy's image.
+    pub fn new(space: Space<'i>) -> Self {
+        Self { space }
+    }
+
+    /// Every ruling on packets of a question, over all of them; empty where no packet can be as the
+    /// question says.
+    pub fn rulings(&self, policy: &Policy, question: Question<'_>) -> BTreeMap<Ruling, Finding<'i>> {
+        let mut found: BTreeMap<Ruling, Finding<'i>> = BTreeMap::new();
+        // Equal rows between equal segments have nothing new to say.
+        let mut seen = HashSet::new();
+        let new = |source: &Party, destination: &Party, row| {
+            seen.insert((source.family, source.segment, destination.segment, row))
+        };
+        self.visit(policy, question, new, |cells| {
+            let sample = || self.sample(cells);
+            let is_open = !matches!(cells.ruling, Ruling::Allowed(_)) && self.is_open(cells);
+            let finding =
+                found.entry(cells.ruling).or_insert_with(|| Finding { sample: sample(), unenforced: None });
+            if is_open && finding.unenforced.is_none() {
+                finding.unenforced = Some(sample());
+            }
+        });
+        found
+    }
+
+    /// Looks at every cell of a question.
+    pub fn cells(&self, policy: &Policy, question: Question<'_>, visit: impl FnMut(Cells<'_>)) {
+        self.visit(policy, question, |_, _, _| true, visit);
+    }
+
+    /// One packet of a cell.
+    ///
+    /// # Panics
+    /// Where the cell is of another image: [`Self::cells`] has those of this one.
+    pub fn sample(&self, cells: Cells<'_>) -> Sample<'i> {
+        let named = self.space.place_of(cells.source.segment).expect("senders have a place");
+        let transport =
+            cells.packets.sample(cells.source.family).expect("cells have packets of their family");
+        Sample {
+            arrival: Arrival { interface: &named.interface, outer: named.outer, vlan: named.vlan },
+            packet: PacketView {
+                source: cells.source.host(),
+                destination: cells.destination.host(),
+                transport,
+            },
+            source: cells.source.segment,
+            destination: cells.destination.segment,
+        }
+    }
+
+    fn visit(
+        &self,
+        policy: &Policy,
+        question: Question<'_>,
+        mut is_new: impl FnMut(&Party, &Party, u32) -> bool,
+        mut visit: impl FnMut(Cells<'_>),
+    ) {
+        let image = self.space.image();
+        let services = question.services.map(|list| list.iter().map(|&index| &policy.services[index]));
+        let classes = packets::classes(image, services);
+        let sources = self.space.sources(question.from);
+        let destinations = self.space.destinations(question.to);
+        for source in &sources {
+            for destination in &destinations {
+                let reaches = !source.nameless || destination.segment == SegmentId::GATEWAY;
+                if source.family != destination.family || !reaches {
+                    continue;
+                }
+                let pair =
+                    source.class as usize * image.config.destinations as usize + destination.class as usize;
+                let row = image.pairs[pair];
+                if !is_new(source, destination, row) {
+                    continue;
+                }
+                for (&class, packets) in &classes {
+                    if packets.sample(source.family).is_none() {
+                        continue;
+                    }
+                    let cell = row as usize * image.config.services as usize + usize::from(class);
+                    let ruling = Ruling::of(Cell(image.verdicts[cell]));
+                    visit(Cells { source, destination, class, packets, ruling });
+                }
+            }
+        }
+    }
+
+    /// Whether what no flow allows passes here, because neither segment enforces.
+    fn is_open(&self, cells: Cells<'_>) -> bool {
+        let enforces =
+            |segment: SegmentId| self.space.image().segments[usize::from(segment.0)] == Mode::Enforce as u32;
+        !enforces(cells.source.segment) && !enforces(cells.destination.segment)
+    }
+}
+
+impl Ruling {
+    fn of(cell: Cell) -> Self {
+        match cell {
+            Cell::NO_RULE => Self::NoFlow,
+            cell if cell.is_allow() => Self::Allowed(RuleId(cell.rule())),
+            cell => Self::Denied(RuleId(cell.rule())),
+        }
+    }
+
+    /// The rule that decided, where one did.
+    pub fn rule(self) -> Option<RuleId> {
+        match self {
+            Self::Allowed(rule) | Self::Denied(rule) => Some(rule),
+            Self::NoFlow => None,
+        }
+    }
+
+    /// As the datapath calls it.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Allowed(_) => Reason::Flow,
+            Self::Denied(_) => Reason::Denied,
+            Self::NoFlow => Reason::NoFlow,
+        }
+    }
+}
+
+impl fmt::Display for Sample<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PacketView { source, destination, transport } = self.packet;
+        let end = |address: std::net::IpAddr, port| std::net::SocketAddr::new(address, port);
+        match transport {
+            Transport::Tcp { source: from, destination: to } => {
+                write!(formatter, "tcp {} -> {}", end(source, from), end(destination, to))
+            }
+            Transport::Udp { source: from, destination: to } => {
+                write!(formatter, "udp {} -> {}", end(source, from), end(destination, to))
+            }
+            Transport::Icmp(kind) => write!(formatter, "icmp/{kind} {source} -> {destination}"),
+            Transport::Icmpv6(kind) => write!(formatter, "icmpv6/{kind} {source} -> {destination}"),
+            Transport::Other(number) => write!(formatter, "proto/{number} {source} -> {destination}"),
+        }?;
+        let Arrival { interface, outer, vlan } = self.arrival;
+        write!(formatter, " arriving on {interface}")?;
+        match (outer, vlan) {
+            (0, 0) => Ok(()),
+            (0, vlan) => write!(formatter, " with VLAN {vlan}"),
+            (outer, vlan) => write!(formatter, " with VLANs {outer} and {vlan}"),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What `clinigate check`, `test` and `explain` say about the reference policies, and about a change
+//! that opens the information network to the archive by mistake. `docs/assurance.md` shows the same.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn policies() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies")
+}
+
+/// Runs `clinigate` in a directory: exit code, standard output, standard error.
+fn run(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_clinigate"))
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    format!("exit code {}\n--- stdout\n{stdout}--- stderr\n{stderr}", output.status.code().unwrap())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+/// The reference hospital, where somebody let researchers read the archive, and took away the deny that
+/// stood in the way.
+fn opened() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let hospital = directory.path().join("hospital");
+    copy(&policies().join("hospital"), &hospital);
+    let denies = fs::read_to_string(hospital.join("deny.yaml")).unwrap();
+    let (before, rest) = denies.split_once("  - name: information-to-clinical").unwrap();
+    let (_, after) = rest.split_once("  - name: guest-to-inside").unwrap();
+    fs::write(hospital.join("deny.yaml"), format!("{before}  - name: guest-to-inside{after}")).unwrap();
+    let flow = "flows:\n  - name: research\n    from: [information]\n    to: [pacs, vna]\n    services: [dicom, dicomweb]\n    purpose: Researchers read studies\n    owner: research\n";
+    fs::write(hospital.join("research.yaml"), flow).unwrap();
+    directory
+}
+
+/// What a command prints must stand in the manual word for word.
+fn is_in_the_manual(shown: &str) {
+    let manual = fs::read_to_string(policies().join("../docs/assurance.md")).unwrap();
+    let (_, stdout) = shown.split_once("--- stdout\n").unwrap();
+    let (stdout, _) = stdout.rsplit_once("--- stderr\n").unwrap();
+    assert!(manual.contains(stdout.trim_end()), "docs/assurance.md does not show:\n{stdout}");
+}
+
+#[test]
+fn a_broken_invariant_is_shown_with_a_packet_and_its_rule() {
+    let shown = run(opened().path(), &["check", "hospital"]);
+    assert!(shown.starts_with("exit code 1\n"), "{shown}");
+    is_in_the_manual(&shown);
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn the_tests_of_the_policy_notice_it_too() {
+    let shown = run(opened().path(), &["test", "hospital"]);
+    assert!(shown.starts_with("exit code 1\n"), "{shown}");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn the_hospital_holds_every_expectation() {
+    let shown = run(&policies(), &["test", "hospital"]);
+    assert!(shown.starts_with("exit code 0\n"), "{shown}");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn the_minimal_policy_too() {
+    let shown = run(&policies(), &["test", "minimal"]);
+    is_in_the_manual(&shown);
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn results_for_pipelines_and_programs() {
+    let opened = opened();
+    let junit = run(opened.path(), &["--format", "junit", "test", "hospital"]);
+    assert!(junit.starts_with("exit code 1\n"), "{junit}");
+    insta::assert_snapshot!("junit", junit);
+    insta::assert_snapshot!("json", run(&policies(), &["--format", "json", "test", "minimal"]));
+    let refused = run(&policies(), &["--format", "junit", "check", "minimal"]);
+    assert!(refused.starts_with("exit code 2\n"), "{refused}");
+}
+
+#[test]
+fn mistakes_in_tests_have_their_places() {
+    let directory = tempfile::tempdir().unwrap();
+    let minimal = directory.path().join("minimal");
+    copy(&policies().join("minimal"), &minimal);
+    let text = "must-pass:\n  - { name: a, from: modalites, to: pacs, services: [dicon], rule: store-study, because: typos }\nmust-not:\n  - { name: a }\n";
+    fs::write(minimal.join("tests/typos.yaml"), text).unwrap();
+    let shown = run(directory.path(), &["test", "minimal"]);
+    assert!(shown.starts_with("exit code 1\n"), "{shown}");
+    insta::assert_snapshot!("mistakes", shown);
+    insta::assert_snapshot!("mistakes_junit", run(directory.path(), &["--format=junit", "test", "minimal"]));
+    fs::remove_dir_all(minimal.join("tests")).unwrap();
+    let shown = run(directory.path(), &["test", "minimal"]);
+    assert!(shown.starts_with("exit code 1\n") && shown.contains("this policy has no tests"), "{shown}");
+}
+
+#[test]
+fn an_expectation_about_nothing_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let minimal = directory.path().join("minimal");
+    copy(&policies().join("minimal"), &minimal);
+    let text = "must-not-pass:\n  - { name: families, from: 10.10.40.1, to: \"fd00:30::1\", services: any, because: nobody }\n";
+    fs::write(minimal.join("tests/nothing.yaml"), text).unwrap();
+    let shown = run(directory.path(), &["test", "minimal"]);
+    assert!(shown.contains("`families` says nothing"), "{shown}");
+}
+
+#[test]
+fn what_the_modes_let_pass_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let minimal = directory.path().join("minimal");
+    copy(&policies().join("minimal"), &minimal);
+    let text = fs::read_to_string(minimal.join("policy.yaml")).unwrap();
+    let claim = "\ninvariants:\n  - { name: archive-never-calls, from: pacs, to: modalities, never: any }\n";
+    fs::write(minimal.join("policy.yaml"), text.replace("mode: enforce", "mode: audit") + claim).unwrap();
+    let checked = run(directory.path(), &["check", "minimal"]);
+    assert!(checked.starts_with("exit code 0\n"), "{checked}");
+    assert!(checked.contains("warning[invariant-not-enforced]"), "{checked}");
+    let tested = run(directory.path(), &["test", "minimal"]);
+    assert!(tested.starts_with("exit code 0\n"), "{tested}");
+    assert!(tested.contains("warning[expectation-not-enforced]"), "{tested}");
+}
+
+#[test]
+fn the_schema_of_tests_is_json() {
+    let shown = run(&policies(), &["schema", "--tests"]);
+    let (_, json) = shown.split_once("--- stdout\n").unwrap();
+    let (json, _) = json.split_once("--- stderr").unwrap();
+    let schema: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert!(
+        schema["properties"]["must-pass"].is_object() && schema["properties"]["must-not-pass"].is_object()
+    );
+}
