@@ -107,3 +107,22 @@ fn a_scan_of_many_targets_meets_the_rate_of_the_policy() {
     let health = bench.counters().health;
     assert_eq!(health.events_suppressed + health.events_lost + events as u64, 5_000);
 }
+
+#[test]
+fn a_full_event_ring_loses_reports_and_counts_them() {
+    let mut bench = Bench::new(&format!("{WARD}\nsettings: {{ event-rate: 100000 }}\n"));
+    // Nobody reads. The gate lets a flow report once a second, so the scan comes again and again.
+    let mut packets = 0;
+    for _ in 0..6 {
+        for port in 20_000..28_000 {
+            assert!(!bench.passes("a0", &tcp("10.0.1.5", "10.0.2.5", (1, port), SYN)));
+            packets += 1;
+        }
+        bench.wait(2);
+    }
+    let health = bench.counters().health;
+    assert!(health.events_lost > 0, "{health:?}");
+    assert_eq!(bench.events().len() as u64 + health.events_suppressed + health.events_lost, packets);
+    let dropped: u64 = bench.counters().pairs.values().map(|counter| counter.packets).sum();
+    assert_eq!(dropped, packets, "the counters miss none");
+}
