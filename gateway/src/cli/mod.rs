@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod detach;
 mod instance;
+mod plan;
 mod run;
 mod schema;
 mod status;
@@ -15,6 +16,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::assure::difference::Effect;
 
 /// Reads the arguments and does what they say.
 pub fn main() -> ExitCode {
@@ -33,7 +36,8 @@ pub fn main() -> ExitCode {
 /// Microsegmentation for hospital networks: a policy, compiled into XDP programs.
 ///
 /// Exit codes: 0 when all is well, 1 when there are findings (mistakes in a policy, differences),
-/// 2 when it was used wrongly or the machine is not fit for it.
+/// 2 when it was used wrongly or the machine is not fit for it. `plan` has its own: 10 narrowing, 11
+/// widening, 12 both.
 #[derive(Debug, Parser)]
 #[command(name = "clinigate", version, propagate_version = true)]
 struct Cli {
@@ -52,6 +56,7 @@ enum Command {
     Detach(detach::Detach),
     Check(check::Check),
     Test(test::Test),
+    Plan(plan::Plan),
     Schema(schema::Schema),
     Completions(completions::Completions),
 }
@@ -65,6 +70,7 @@ impl Cli {
             Command::Detach(command) => command.run(self.format.plain()?),
             Command::Check(command) => command.run(self.format.plain()?),
             Command::Test(command) => command.run(self.format),
+            Command::Plan(command) => command.run(self.format),
             Command::Schema(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
@@ -80,6 +86,8 @@ enum FormatArgument {
     Json,
     /// For pipelines; `clinigate test` alone.
     Junit,
+    /// For merge requests; `clinigate plan` alone.
+    Markdown,
 }
 
 impl FormatArgument {
@@ -89,6 +97,7 @@ impl FormatArgument {
             Self::Text => Ok(Format::Text),
             Self::Json => Ok(Format::Json),
             Self::Junit => anyhow::bail!("--format junit is for `clinigate test`"),
+            Self::Markdown => anyhow::bail!("--format markdown is for `clinigate plan`"),
         }
     }
 }
@@ -109,6 +118,9 @@ enum Outcome {
     Fine,
     /// There is something to look at: exit code 1.
     Findings,
+    /// The effect of a change of policy: exit code 0 for none, 10 for narrowing, 11 for widening, 12
+    /// for both.
+    Changes(Effect),
 }
 
 impl From<Outcome> for ExitCode {
@@ -116,6 +128,12 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Fine => Self::SUCCESS,
             Outcome::Findings => Self::from(1),
+            Outcome::Changes(effect) => match (effect.widens, effect.narrows) {
+                (false, false) => Self::SUCCESS,
+                (false, true) => Self::from(10),
+                (true, false) => Self::from(11),
+                (true, true) => Self::from(12),
+            },
         }
     }
 }

@@ -69,6 +69,7 @@ impl Test {
             FormatArgument::Json => print_json(&answer)?,
             FormatArgument::Junit => print(junit::render(&answer, &loaded.sources))?,
             FormatArgument::Text => print(text(&answer, &loaded.sources))?,
+            FormatArgument::Markdown => anyhow::bail!("--format markdown is for `clinigate plan`"),
         }
         let is_fine = answer.failed == 0 && answer.mistakes.is_empty();
         Ok(if is_fine { Outcome::Fine } else { Outcome::Findings })

@@ -15,7 +15,7 @@ pub mod status;
 mod traces;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Gid;
 
@@ -25,6 +25,11 @@ pub use run::{Ended, RunError, run};
 pub use service::ChangeError;
 
 use crate::dataplane;
+
+/// Directory of the text of the last policy that came into force, below the state directory.
+pub fn kept_policy(state: &Path) -> PathBuf {
+    last_good::directory(state)
+}
 
 /// How a service runs.
 #[derive(Clone, Debug)]

@@ -8,16 +8,16 @@ use crate::policy::ranges;
 
 /// The addresses that one end of a packet can have and that a rule means there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) ranges: Ranges,
+pub(crate) struct Extent {
+    pub(crate) ranges: Ranges,
     /// As a source, a segment stands for its hosts that have no address of it yet (link-local or
     /// unspecified source); as a destination, [`SegmentId::GATEWAY`] stands for the gateway.
-    pub(super) atoms: BTreeSet<SegmentId>,
+    pub(crate) atoms: BTreeSet<SegmentId>,
 }
 
 /// One end of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Point {
+pub(crate) enum Point {
     Atom(SegmentId),
     V4(u32),
     V6(u128),
@@ -25,18 +25,18 @@ pub(super) enum Point {
 
 /// IP version. Packets have one at both ends, so rules are compared for each by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 impl Family {
-    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+    pub(crate) const BOTH: [Self; 2] = [Self::V4, Self::V6];
 }
 
 impl Extent {
     /// Some point of it that packets of `family` can have.
-    pub(super) fn first(&self, family: Family) -> Option<Point> {
+    pub(crate) fn first(&self, family: Family) -> Option<Point> {
         let address = match family {
             Family::V4 => self.ranges.v4.first().map(|range| Point::V4(range.0)),
             Family::V6 => self.ranges.v6.first().map(|range| Point::V6(range.0)),
@@ -44,7 +44,7 @@ impl Extent {
         address.or_else(|| self.atoms.first().copied().map(Point::Atom))
     }
 
-    pub(super) fn contains(&self, point: Point) -> bool {
+    pub(crate) fn contains(&self, point: Point) -> bool {
         match point {
             Point::Atom(segment) => self.atoms.contains(&segment),
             Point::V4(v4) => ranges::contains(&self.ranges.v4, v4),
@@ -52,12 +52,12 @@ impl Extent {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty() && self.atoms.is_empty()
     }
 
     /// Whether `other` has all of it that packets of `family` can have.
-    pub(super) fn is_subset(&self, other: &Self, family: Family) -> bool {
+    pub(crate) fn is_subset(&self, other: &Self, family: Family) -> bool {
         let addresses = match family {
             Family::V4 => ranges::is_subset(&self.ranges.v4, &other.ranges.v4),
             Family::V6 => ranges::is_subset(&self.ranges.v6, &other.ranges.v6),
@@ -65,14 +65,14 @@ impl Extent {
         addresses && self.atoms.is_subset(&other.atoms)
     }
 
-    pub(super) fn intersection(&self, other: &Self) -> Self {
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
         Self {
             ranges: self.ranges.intersection(&other.ranges),
             atoms: self.atoms.intersection(&other.atoms).copied().collect(),
         }
     }
 
-    pub(super) fn difference(&self, other: &Self) -> Self {
+    pub(crate) fn difference(&self, other: &Self) -> Self {
         Self {
             ranges: self.ranges.difference(&other.ranges),
             atoms: self.atoms.difference(&other.atoms).copied().collect(),
@@ -81,7 +81,7 @@ impl Extent {
 }
 
 /// Where every address belongs.
-pub(super) struct World {
+pub(crate) struct World {
     /// By segment number.
     segments: Vec<Ranges>,
     /// Addresses that belong to the gateway.
@@ -93,7 +93,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(policy: &Policy) -> Self {
+    pub(crate) fn new(policy: &Policy) -> Self {
         let gateway = policy.segment(SegmentId::GATEWAY).ranges.union(&ends_at_gateway());
         let mut segments: Vec<Ranges> =
             policy.segments.iter().map(|segment| segment.ranges.difference(&gateway)).collect();
@@ -115,24 +115,24 @@ impl World {
     }
 
     /// What `set` stands for as the source of packets that can arrive.
-    pub(super) fn source(&self, set: &AddressSet) -> Extent {
+    pub(crate) fn source(&self, set: &AddressSet) -> Extent {
         let atoms = set.segments.clone();
         Extent { ranges: self.addresses(set), atoms }.intersection(&self.sources)
     }
 
     /// What `set` stands for as a destination.
-    pub(super) fn destination(&self, set: &AddressSet) -> Extent {
+    pub(crate) fn destination(&self, set: &AddressSet) -> Extent {
         let atoms = set.segments.iter().copied().filter(|&id| id == SegmentId::GATEWAY).collect();
         Extent { ranges: self.addresses(set), atoms }
     }
 
     /// Addresses of one segment, without the gateway's.
-    pub(super) fn segment(&self, id: SegmentId) -> &Ranges {
+    pub(crate) fn segment(&self, id: SegmentId) -> &Ranges {
         &self.segments[usize::from(id.0)]
     }
 
     /// How many places a segment has.
-    pub(super) fn places(&self, id: SegmentId) -> usize {
+    pub(crate) fn places(&self, id: SegmentId) -> usize {
         self.places[usize::from(id.0)]
     }
 
@@ -180,12 +180,12 @@ fn ends_at_gateway() -> Ranges {
 }
 
 /// Multicast groups (RFC 5771; RFC 4291, 2.7).
-pub(super) fn groups() -> Ranges {
+pub(crate) fn groups() -> Ranges {
     Ranges { v4: vec![v4_prefix(Ipv4Addr::new(224, 0, 0, 0), 4)], v6: vec![v6_prefix(0xff00 << 112, 8)] }
 }
 
 /// Sources that nobody may use (RFC 1122, 3.2.1.3; RFC 4291, 2.5.3, 2.5.5.2 and 2.7).
-fn never_sources() -> Ranges {
+pub(crate) fn never_sources() -> Ranges {
     let v4 = vec![
         v4_prefix(Ipv4Addr::UNSPECIFIED, 8),
         v4_prefix(Ipv4Addr::new(127, 0, 0, 0), 8),

@@ -6,7 +6,7 @@
 mod covered;
 mod dead;
 mod denied;
-mod extent;
+pub(crate) mod extent;
 mod records;
 mod rules;
 mod segments;

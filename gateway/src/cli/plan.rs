@@ -1,0 +1,91 @@
+//! `clinigate plan`: what a change of policy opens and closes.
+
+mod render;
+mod revision;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::instance::Instance;
+use super::{FormatArgument, Outcome, print, print_json};
+use crate::assure::difference::compare;
+use crate::daemon;
+use crate::policy;
+use crate::policy::model::Policy;
+use crate::policy::render::Report;
+
+/// Word for the policy that came into force last, in place of a directory.
+const RUNNING: &str = "running";
+
+/// Show what a change of policy opens and closes: exactly, as sets, by the rule that causes it.
+///
+/// Compares what both policies allow, not their text: renaming, sorting or splitting rules changes
+/// nothing. Exits with 0 if nothing changes in what passes, 10 if some packets do not pass any more
+/// (narrowing), 11 if some pass that did not (widening), 12 if both, and 2 if the policies cannot be
+/// read or have mistakes.
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// The policy before and the one after: directories, or `running` for the policy that came into
+    /// force last (the service keeps its text). With --git only the one after.
+    #[arg(value_name = "OLD NEW", required = true, num_args = 1..=2)]
+    policies: Vec<PathBuf>,
+    /// Take the policy before from this revision of git, from the same directory.
+    #[arg(long, value_name = "REVISION")]
+    git: Option<String>,
+    #[command(flatten)]
+    instance: Instance,
+}
+
+impl Plan {
+    pub(super) fn run(&self, format: FormatArgument) -> anyhow::Result<Outcome> {
+        let (old, new) = match (self.policies.as_slice(), &self.git) {
+            ([old, new], None) => (self.read(old)?, self.read(new)?),
+            ([new], Some(revision)) => {
+                let kept = revision::checked_out(new, revision)?;
+                let place = format!("{} at {revision}", new.display());
+                (read(kept.path(), &place)?, self.read(new)?)
+            }
+            ([_], None) => bail!("plan needs two policies: OLD and NEW, or --git REVISION and NEW"),
+            _ => bail!("--git says what the policy before is: give only the one after"),
+        };
+        let difference = compare(&old, &new)?;
+        let answer = render::Answer::new(&old, &new, &difference);
+        match format {
+            FormatArgument::Json => print_json(&answer)?,
+            FormatArgument::Text => print(answer.text())?,
+            FormatArgument::Markdown => print(answer.markdown())?,
+            FormatArgument::Junit => bail!("--format junit is for `clinigate test`"),
+        }
+        Ok(Outcome::Changes(difference.effect()))
+    }
+
+    fn read(&self, directory: &Path) -> anyhow::Result<Policy> {
+        if directory != Path::new(RUNNING) {
+            return read(directory, &directory.display().to_string());
+        }
+        let state = &self.instance.state_dir;
+        let kept = daemon::kept_policy(state);
+        if !kept.is_dir() {
+            bail!("no policy has been in force here: {} does not exist", kept.display());
+        }
+        read(&kept, "the policy in force")
+    }
+}
+
+fn read(directory: &Path, name: &str) -> anyhow::Result<Policy> {
+    let loaded = policy::load(directory).with_context(|| name.to_owned())?;
+    if let Some(policy) = loaded.policy {
+        return Ok(policy);
+    }
+    let report = Report::new(&loaded.sources, io::stderr().is_terminal());
+    let mut words = String::new();
+    for diagnostic in loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
+        words += &report.render(diagnostic);
+        words += "\n\n";
+    }
+    io::stderr().write_all(words.as_bytes())?;
+    bail!("{name} has mistakes and cannot be compared")
+}
