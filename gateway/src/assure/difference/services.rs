@@ -87,7 +87,7 @@ impl Atoms {
         })
     }
 
-    fn which(&self, chosen: impl Fn(ServiceMatch) -> bool) -> Bits {
+    pub(super) fn which(&self, chosen: impl Fn(ServiceMatch) -> bool) -> Bits {
         let mut bits = vec![0; self.atoms.len().div_ceil(64)];
         for (index, _) in self.atoms.iter().enumerate().filter(|(_, atom)| chosen(**atom)) {
             bits[index / 64] |= 1 << (index % 64);

@@ -212,14 +212,15 @@ impl<'p> Vocabulary<'p> {
         let mut words = Vec::new();
         for (name, bits) in mine.into_iter().chain(others) {
             let bits = bits.and(&carried);
-            if !bits.is_empty() && bits.is_subset(&rest) {
+            // Services may overlap: one that adds nothing is left out.
+            if bits.is_subset(set) && !bits.and(&rest).is_empty() {
                 words.push(name.clone());
                 rest = rest.without(&bits);
             }
         }
         // Where names do not do, what is missing may be shorter than what is left.
         let (left, missing) = (lines(&rest), lines(&all_of_rule.without(set)));
-        if set.is_subset(&all_of_rule) && missing.len() < left.len() {
+        if set.is_subset(&all_of_rule) && !missing.is_empty() && missing.len() < left.len() {
             return vec![format!("{} except {}", own.join(", "), missing.join(", "))];
         }
         words.sort_unstable();
@@ -309,3 +310,6 @@ fn matches(atoms: Vec<ServiceMatch>) -> Vec<String> {
 fn numbers<T: PartialEq + std::fmt::Display>((first, last): (T, T)) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
+
+#[cfg(test)]
+mod tests;
