@@ -4,8 +4,9 @@ use aya_ebpf::helpers::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use gateway_common::reason::Reason;
 
-/// Furthest offset at which a header may begin: two tags, IPv4 or IPv6 with every extension header
-/// that is walked, and an ICMP error that quotes as much. A bound that the verifier can follow.
+/// Every header begins before this offset: two tags, IPv4 or IPv6 with every extension header that is
+/// walked, and an ICMP error that quotes as much. A bound that the verifier can follow. Nothing is read at
+/// the limit itself: offsets that [`bounded`] kept there stand for others, further on.
 const OFFSET_LIMIT: usize = 0x3ff;
 
 /// Makes the compiler forget what it knows of memory: values are read again, and are unknown to the
@@ -21,7 +22,7 @@ pub(crate) fn forget() {
 /// The value of type `T` at `offset` bytes into the frame.
 #[inline(always)]
 pub(crate) fn read<T: Copy>(context: &XdpContext, offset: usize) -> Result<T, Reason> {
-    if offset > OFFSET_LIMIT {
+    if offset >= OFFSET_LIMIT {
         return Err(Reason::Truncated);
     }
     let begin = opaque(context.data() + opaque(offset & OFFSET_LIMIT));

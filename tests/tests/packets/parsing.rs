@@ -140,6 +140,21 @@ fn promise_6_ipv6_extension_headers_are_walked_to_a_bound() {
 }
 
 #[test]
+fn promise_6_no_header_is_read_before_its_place() {
+    let mut bench = Bench::ward();
+    // Destination options that reach beyond what is read, and in them, where reading ends, a UDP header
+    // for a port that is allowed. The real one behind them asks for another.
+    let (begin, end_of_reading) = (14 + 40, 1023);
+    let mut options = vec![0; 1200];
+    options[..2].copy_from_slice(&[UDP, 149]);
+    options[end_of_reading - begin..][..12].copy_from_slice(&udp_header((1, 53), 4));
+    let chain = [&options[..], &udp_header((1, 445), 4)].concat();
+    let frame = packet("fd00:1::5", "fd00:2::5", 60, &chain);
+    bench.frame("a header within options", "a0", &frame, drop(Reason::Truncated));
+    assert_eq!(bench.live(), 0);
+}
+
+#[test]
 fn promise_6_ipv6_that_contradicts_itself_is_dropped() {
     let mut bench = Bench::ward();
     let good = udp("fd00:1::5", "fd00:2::5", (1, 53));
