@@ -4,7 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use gateway_common::connection::Connection;
 use gateway_common::place::{Place, SEGMENT_GATEWAY};
 use gateway_common::reason::Reason;
-use gateway_common::table::{Atom, Cell};
+use gateway_common::table::{Atom, Cell, NO_RULE};
 
 use crate::classify::{self, ServiceKey};
 use crate::conntrack::{self, Slot};
@@ -81,8 +81,11 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
             if connection.generation != config::generation() {
                 revalidate::revalidate(connection, judgement)?;
             }
-            place::settle(connection, slot, &link.place, &place);
-            return established(packet, slot, judgement, now);
+            if place::is_of_its_end(connection, slot, &place) {
+                place::settle(connection, slot, &link.place, &place);
+                return established(packet, slot, judgement, now);
+            }
+            judgement.rule = NO_RULE;
         }
     }
 

@@ -69,6 +69,17 @@ pub(crate) fn is_known(connection: &Connection, slot: &Slot, place: &PlaceKey) -
     ifindex == place.ifindex && vlan == place.vlan && outer == place.outer
 }
 
+/// Whether a sender at `place` can be the end of the connection that its address names. A link-local
+/// address is good in every segment, and a host of another segment may bear the same.
+#[inline(always)]
+pub(crate) fn is_of_its_end(connection: &Connection, slot: &Slot, place: &Place) -> bool {
+    if conntrack::from_initiator(connection, slot) {
+        connection.segment[0] == place.segment
+    } else {
+        connection.ifindex[1] == 0 || connection.segment[1] == place.segment
+    }
+}
+
 /// Notes the place of one side, whose source address was found to belong there.
 #[inline(always)]
 pub(crate) fn settle(connection: &mut Connection, slot: &Slot, key: &PlaceKey, place: &Place) {

@@ -131,15 +131,22 @@ impl Gateway {
             && connection.has(packet)
             && !connection.is_reopened_by(packet)
         {
-            let from_initiator = connection.is_from_initiator(packet);
-            let finding = self.revalidate(flow, from_initiator.then_some(sender));
-            if finding.0 == Reason::Established {
+            // A host of another segment may bear the same link-local address.
+            let is_stranger = connection.is_from_initiator(packet)
+                && matches!(connection.initiator, Party::Nameless(_))
+                && connection.initiator != sender;
+            let known = connection.is_from_initiator(packet) && !is_stranger;
+            let finding = self.revalidate(flow, known.then_some(sender));
+            if finding.0 != Reason::Established {
+                return Ok(finding);
+            }
+            if !is_stranger {
                 let settings = &self.policy.settings;
                 let connection = self.connections.get_mut(&unordered(flow)).expect("it was kept");
                 connection.advance(packet, now, settings);
                 self.remember(now, packet);
+                return Ok(finding);
             }
-            return Ok(finding);
         }
         let oracle = Oracle::new(&self.policy);
         let destination = self.policy.segment_of(packet.destination);
