@@ -9,7 +9,6 @@ use gateway_common::table::NO_RULE;
 
 use crate::conntrack::{self, Slot};
 use crate::packet::{Fragment, Packet, ethertype, protocol};
-use crate::transport::flag;
 use crate::{config, frame, transport};
 
 const ETHERNET: usize = 14;
@@ -45,7 +44,7 @@ pub(crate) fn record(context: &TcContext) {
     if !opens(&packet) {
         return;
     }
-    let state = conntrack::first_state(packet.protocol, !conntrack::is_opening(&packet)) as u8;
+    let state = conntrack::first_state(packet.protocol, false) as u8;
     let high_initiated = if slot.source_is_high { Connection::HIGH_INITIATED } else { 0 };
     let new = Connection {
         key: slot.key,
@@ -65,13 +64,13 @@ pub(crate) fn record(context: &TcContext) {
 }
 
 /// Whether a packet of the gateway opens a connection. An answer does not: while the gateway's segment
-/// only observes, it answers what no flow allows, and that must not outlive the rollout.
+/// only observes, it answers what no flow allows, and that must not outlive the rollout. Nor does what it
+/// still sends on a connection that was revoked, also where the policy takes connections up in their middle:
+/// no rule judges the gateway's own.
 #[inline(always)]
 fn opens(packet: &Packet) -> bool {
     match packet.protocol {
-        protocol::TCP => {
-            conntrack::is_opening(packet) || (config::midstream() == 1 && packet.tcp_flags & flag::RST == 0)
-        }
+        protocol::TCP => conntrack::is_opening(packet),
         protocol::ICMP | protocol::ICMPV6 => transport::is_echo_request(packet),
         protocol::IGMP => false,
         _ => true,

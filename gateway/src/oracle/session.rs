@@ -97,10 +97,8 @@ impl Gateway {
             return;
         }
         let opens = match packet.payload {
-            Payload::Tcp { flags, .. } => {
-                let midstream = self.policy.settings.midstream && flags & flag::RST == 0;
-                packet.is_opening() || midstream
-            }
+            // In its middle the gateway may be the listener.
+            Payload::Tcp { .. } => packet.is_opening(),
             Payload::Echo { request, .. } => request,
             // Group membership is no connection.
             Payload::Other(protocol) => protocol != 2,

@@ -3,9 +3,9 @@
 
 use gateway_common::reason::Reason;
 
-use crate::bench::{Bench, drop, pass, pass_unruled};
+use crate::bench::{Bench, WARD, drop, pass, pass_unruled};
 use crate::frame::SENDER;
-use crate::frame::{SERVICE_VLAN, SYN, VLAN, arp, ethernet, tagged, tcp, udp};
+use crate::frame::{ACK, FIN, SERVICE_VLAN, SYN, VLAN, arp, ethernet, tagged, tcp, udp};
 
 #[test]
 fn promise_5_interface_and_tag_give_the_segment() {
@@ -110,7 +110,7 @@ fn promise_11_replies_to_the_gateway_pass() {
     let mut bench = Bench::ward();
     // The egress program reads the kernel's clock.
     bench.now = coarse_now();
-    let reply = tcp("10.0.2.5", "10.0.2.1", (443, 50_000), SYN | crate::frame::ACK);
+    let reply = tcp("10.0.2.5", "10.0.2.1", (443, 50_000), SYN | ACK);
     bench.frame("a reply to nothing", "b0", &reply, drop(Reason::NotInConnection));
     bench.sends("a SYN", &tcp("10.0.2.1", "10.0.2.5", (50_000, 443), SYN));
     bench.frame_between("its reply", "b0", &reply, pass_unruled(Reason::Established), ("beta", "gateway"));
@@ -123,9 +123,9 @@ fn promise_11_replies_to_the_gateway_pass() {
         pass_unruled(Reason::Established),
     );
     bench.frame("another port's", "a0", &udp("fd00:1::5", "fd00:1::1", (54, 50_001)), drop(Reason::NoFlow));
-    bench.sends("an answer", &tcp("10.0.2.1", "10.0.2.9", (22, 50_002), SYN | crate::frame::ACK));
-    bench.sends("and data", &tcp("10.0.2.1", "10.0.2.9", (22, 50_002), crate::frame::ACK));
-    let more = tcp("10.0.2.9", "10.0.2.1", (50_002, 22), crate::frame::ACK);
+    bench.sends("an answer", &tcp("10.0.2.1", "10.0.2.9", (22, 50_002), SYN | ACK));
+    bench.sends("and data", &tcp("10.0.2.1", "10.0.2.9", (22, 50_002), ACK));
+    let more = tcp("10.0.2.9", "10.0.2.1", (50_002, 22), ACK);
     bench.frame("an answer opens nothing", "b0", &more, drop(Reason::NotInConnection));
     bench.sends("a multicast", &udp("10.0.1.1", "239.1.1.1", (5353, 5353)));
     bench.frame(
@@ -134,6 +134,44 @@ fn promise_11_replies_to_the_gateway_pass() {
         &udp("239.1.1.1", "10.0.1.1", (5353, 5353)),
         drop(Reason::Martian),
     );
+}
+
+#[test]
+fn promise_8_what_the_gateway_still_sends_revives_nothing() {
+    for (settings, refused) in
+        [("", Reason::NotInConnection), ("\nsettings: { midstream: true }\n", Reason::NoFlow)]
+    {
+        let mut bench = Bench::new(&format!("{WARD}{settings}"));
+        bench.now = coarse_now();
+        let ports = (50_000, 22);
+        let from_client = |flags| tcp("10.0.1.5", "10.0.1.1", ports, flags);
+        let from_gateway = |flags| tcp("10.0.1.1", "10.0.1.5", (ports.1, ports.0), flags);
+        bench.frame("SYN", "a0", &from_client(SYN), pass(Reason::Flow, "administer"));
+        bench.sends("a SYN-ACK", &from_gateway(SYN | ACK));
+        bench.frame("ACK", "a0", &from_client(ACK), pass(Reason::Established, "administer"));
+        let without: Vec<_> = WARD.lines().filter(|line| !line.contains("name: administer,")).collect();
+        bench.swap(&format!("{}{settings}", without.join("\n")));
+        bench.sends("data under the new policy", &from_gateway(ACK));
+        bench.frame("its acknowledgement", "a0", &from_client(ACK), drop(Reason::Revoked));
+        for flags in [ACK, FIN | ACK, SYN | ACK] {
+            bench.sends("it again", &from_gateway(flags));
+            bench.frame("acknowledged", "a0", &from_client(ACK), drop(refused));
+        }
+        assert_eq!(bench.live(), 0);
+    }
+}
+
+#[test]
+fn promise_5_a_link_local_address_is_one_host_in_each_segment() {
+    let mut bench = Bench::ward();
+    let segment = |flags| tcp("fe80::5", "fe80::1", (50_000, 22), flags);
+    bench.frame("of alpha", "a0", &segment(SYN), pass(Reason::Flow, "administer"));
+    bench.frame("its namesake in beta", "b0", &segment(ACK), drop(Reason::NotInConnection));
+    bench.frame("which may not open one", "b0", &segment(SYN), drop(Reason::NoFlow));
+    bench.frame("undisturbed", "a0", &segment(ACK), pass(Reason::Established, "administer"));
+    bench.swap(&format!("{WARD}\n"));
+    bench.frame("under another generation", "b0", &segment(ACK), drop(Reason::NotInConnection));
+    bench.frame("neither", "a0", &segment(ACK), pass(Reason::Established, "administer"));
 }
 
 #[test]
