@@ -25,6 +25,7 @@ const BUFFER: usize = 8 << 20;
 #[derive(Debug)]
 pub struct Datagrams {
     started: Arc<AtomicU64>,
+    arrived: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     sender: JoinHandle<Result<()>>,
     receiver: JoinHandle<Result<BTreeSet<u64>>>,
@@ -51,18 +52,30 @@ impl Datagrams {
     }
 
     fn between(from: &Host, to: &Host, address: SocketAddr, pause: Duration) -> Result<Self> {
-        let (started, stop): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
+        let (started, arrived, stop): (Arc<AtomicU64>, Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
         let socket = to.namespace.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, address.port())))??;
         SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
         let receiver = {
-            let stop = Arc::clone(&stop);
-            to.namespace.spawn(move || receive(&socket, &stop))
+            let (arrived, stop) = (Arc::clone(&arrived), Arc::clone(&stop));
+            to.namespace.spawn(move || receive(&socket, &arrived, &stop))
         };
         let sender = {
             let (started, stop) = (Arc::clone(&started), Arc::clone(&stop));
             from.namespace.spawn(move || send(address, pause, &started, &stop))
         };
-        Ok(Self { started, stop, sender, receiver })
+        Ok(Self { started, arrived, stop, sender, receiver })
+    }
+
+    /// Waits until a packet has arrived; false where none did within `patience`.
+    pub fn wait_for_arrival(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while self.arrived.load(Ordering::SeqCst) == 0 {
+            if Instant::now() > until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
     }
 
     /// How many packets have been begun: a packet of this number or above is sent after this call.
@@ -110,7 +123,7 @@ fn send(to: SocketAddr, pause: Duration, started: &AtomicU64, stop: &AtomicBool)
     Ok(())
 }
 
-fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<BTreeSet<u64>> {
+fn receive(socket: &UdpSocket, arrived: &AtomicU64, stop: &AtomicBool) -> Result<BTreeSet<u64>> {
     let (mut received, mut buffer) = (BTreeSet::new(), [0; 9]);
     let mut stopped: Option<Instant> = None;
     socket.set_read_timeout(Some(Duration::from_millis(50)))?;
@@ -119,6 +132,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Result<BTreeSet<u64>> {
             Ok(8) => {
                 let number = buffer[..8].try_into().map(u64::from_be_bytes).context("eight bytes")?;
                 ensure!(received.insert(number), "packet {number} arrived twice");
+                arrived.fetch_add(1, Ordering::SeqCst);
             }
             // Not one of ours.
             Ok(_) => {}
