@@ -260,6 +260,7 @@ fn changes_of_the_network_wake_the_listener() {
             }
         });
         let addresses = clinigate::dataplane::local_addresses().unwrap();
-        assert_eq!(addresses, ["10.0.1.1".parse::<std::net::IpAddr>().unwrap()]);
+        let expected = ["10.0.1.1", "10.0.1.255"].map(|address| address.parse::<std::net::IpAddr>().unwrap());
+        assert_eq!(addresses, expected);
     });
 }
