@@ -150,3 +150,77 @@ fn the_schema_of_tests_is_json() {
         schema["properties"]["must-pass"].is_object() && schema["properties"]["must-not-pass"].is_object()
     );
 }
+
+/// Runs `clinigate explain` on the reference hospital.
+fn explain(arguments: &[&str]) -> String {
+    run(&policies(), &[&["explain", "hospital"], arguments].concat())
+}
+
+#[test]
+fn what_is_allowed_is_explained_by_its_rule() {
+    let shown = explain(&["--from", "modalities-a", "--to", "pacs", "--service", "dicom"]);
+    assert!(shown.starts_with("exit code 0\n"), "{shown}");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn what_is_allowed_in_part_is_told_apart() {
+    let shown = explain(&["--from", "modalities", "--to", "pacs", "--service", "dicom,https"]);
+    assert!(shown.starts_with("exit code 1\n"), "{shown}");
+    is_in_the_manual(&shown);
+    insta::assert_snapshot!("explain_part", shown);
+    insta::assert_snapshot!("explain_ct", explain(&["--from", "ct-1", "--to", "wan", "--service", "https"]));
+    let json = ["--from", "building", "--to", "gateway", "--service", "ping,dhcp", "--format=json"];
+    insta::assert_snapshot!("explain_json", explain(&json));
+}
+
+#[test]
+fn what_is_forbidden_is_explained_by_its_deny_and_its_invariant() {
+    let shown = explain(&["--from", "information", "--to", "pacs", "--service", "dicom"]);
+    assert!(shown.starts_with("exit code 1\n"), "{shown}");
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn the_nearest_rule_says_what_it_lacks() {
+    let nearest = |from, to, service| {
+        let shown = explain(&["--from", from, "--to", to, "--service", service]);
+        assert!(shown.starts_with("exit code 1\n"), "{shown}");
+        shown.lines().find(|line| line.starts_with("nearest")).unwrap_or_default().to_owned()
+    };
+    let cases = [
+        (("pacs", "modalities", "dicom"), "`store-studies`", "it allows the other direction"),
+        (("jump-ct", "ct-1", "https"), "`ct-calibration`", "is not enforced yet"),
+        (("10.10.40.12", "203.0.113.17", "https"), "`ct-telemetry`", "`from` does not have 10.10.40.12"),
+        (("pumps", "pump-server", "https"), "`pumps-to-server`", "`services` has only alaris"),
+    ];
+    for ((from, to, service), rule, why) in cases {
+        let line = nearest(from, to, service);
+        assert!(line.contains(rule) && line.contains(why), "{from} {to} {service}: {line}");
+    }
+    assert_eq!(nearest("building", "guest", "ssh"), "");
+}
+
+#[test]
+fn a_packet_is_explained_with_its_place() {
+    let packet = |text: &str| explain(&["--packet", text]);
+    let shown = packet("tcp 10.20.0.1:49152 -> 10.10.30.1:104 arriving on info0");
+    is_in_the_manual(&shown);
+    insta::assert_snapshot!("explain_packet", shown);
+    let on_trunk = |vlan| {
+        packet(&format!("tcp 10.10.41.12:49152 -> 10.10.30.1:104 arriving on trunk0 with VLAN {vlan}"))
+    };
+    assert!(on_trunk(41).starts_with("exit code 0\n") && on_trunk(41).contains("reason flow"));
+    assert!(on_trunk(61).contains("drop, reason spoofed"), "{}", on_trunk(61));
+    assert!(on_trunk(42).contains("drop, reason unknown-vlan"), "{}", on_trunk(42));
+    assert!(packet("nonsense").starts_with("exit code 2\n"));
+}
+
+#[test]
+fn questions_with_mistakes_are_wrong_use() {
+    let shown = explain(&["--from", "pumpz", "--to", "pacs", "--service", "dicm"]);
+    assert!(shown.starts_with("exit code 2\n") && shown.contains("did you mean `pumps`?"), "{shown}");
+    insta::assert_snapshot!(shown);
+    let impossible = explain(&["--from", "10.10.40.1", "--to", "fd00:30::1"]);
+    assert!(impossible.starts_with("exit code 1\n") && impossible.contains("impossible"), "{impossible}");
+}

@@ -4,11 +4,14 @@
 //! classes are decided alike. [`space`] lists the addresses of an image by class, [`packets`] its
 //! protocols and ports; [`reach`] asks the image's own tables about every combination, so an answer
 //! is exact, and is about what the kernel will run. [`invariant`] and [`expectation`] hold claims
-//! against it. [`difference`] compares two policies, by their rules.
+//! against it, [`explain`] says in words what it found. [`difference`] compares two policies, by their
+//! rules.
 
 pub mod difference;
 pub mod expectation;
+pub mod explain;
 pub mod invariant;
+mod naming;
 pub mod packets;
 pub mod reach;
 pub mod space;

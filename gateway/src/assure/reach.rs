@@ -84,6 +84,11 @@ impl<'i> Reach<'i> {
         Self { space }
     }
 
+    /// The addresses.
+    pub fn space(&self) -> &Space<'i> {
+        &self.space
+    }
+
     /// Every ruling on packets of a question, over all of them; empty where no packet can be as the
     /// question says.
     pub fn rulings(&self, policy: &Policy, question: Question<'_>) -> BTreeMap<Ruling, Finding<'i>> {

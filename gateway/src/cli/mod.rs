@@ -5,6 +5,7 @@ mod apply;
 mod check;
 mod completions;
 mod detach;
+mod explain;
 mod instance;
 mod plan;
 mod run;
@@ -56,6 +57,7 @@ enum Command {
     Detach(detach::Detach),
     Check(check::Check),
     Test(test::Test),
+    Explain(explain::Explain),
     Plan(plan::Plan),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -70,6 +72,7 @@ impl Cli {
             Command::Detach(command) => command.run(self.format.plain()?),
             Command::Check(command) => command.run(self.format.plain()?),
             Command::Test(command) => command.run(self.format),
+            Command::Explain(command) => command.run(self.format.plain()?),
             Command::Plan(command) => command.run(self.format),
             Command::Schema(command) => command.run(),
             Command::Completions(command) => command.run(),
