@@ -350,7 +350,9 @@ const fn fin(packet: &Packet, from_initiator: bool) -> u8 {
 fn tcp(state: u8, flags: u8, closing: u8, from_initiator: bool) -> u8 {
     const BOTH: u8 = Connection::FIN_INITIATOR | Connection::FIN_RESPONDER;
     if flags & flag::RST != 0 {
-        return State::Reset as u8;
+        // An initiator that nobody has answered cannot reset its way to a connection that lives for a day.
+        let unanswered = state == State::SynSent as u8 && from_initiator;
+        return if unanswered { state } else { State::Reset as u8 };
     }
     if state == State::SynSent as u8 {
         if flags & flag::SYN != 0 && !from_initiator {

@@ -4,7 +4,8 @@
 //! - A packet moves a connection's end by the timeout of its state; where the state stays, only by
 //!   steps of more than a second.
 //! - A reset makes a connection short-lived and does not end it: only the ends know whether it was
-//!   theirs (RFC 5961). A segment that follows brings it back.
+//!   theirs (RFC 5961). A segment that follows brings it back. The initiator's own, before anybody has
+//!   answered, changes nothing: else a segment after it would bring to life what nobody took up.
 //! - A plain SYN on the ends of a connection that is closing or reset asks for a new one, which is
 //!   judged like any.
 //! - An echo connection has the initiator's requests and the responder's replies. A request of the
@@ -97,7 +98,8 @@ impl Connection {
             self.fin[usize::from(!from_initiator)] = true;
         }
         if has(flag::RST) {
-            return State::Reset;
+            let unanswered = self.state == State::SynSent && from_initiator;
+            return if unanswered { State::SynSent } else { State::Reset };
         }
         match self.state {
             State::SynSent if has(flag::SYN) && !from_initiator => State::SynReceived,

@@ -121,6 +121,16 @@ fn promise_3_a_forged_reset_does_not_end_a_connection() {
 }
 
 #[test]
+fn nobody_fills_the_table_for_a_day_by_himself() {
+    let mut bench = Bench::ward();
+    bench.frame("SYN", "a0", &from_client(SYN), pass(Reason::Flow, "store"));
+    bench.frame("RST", "a0", &from_client(RST), pass(Reason::Established, "store"));
+    bench.frame("ACK", "a0", &from_client(ACK), pass(Reason::Established, "store"));
+    bench.wait(61);
+    assert_eq!(bench.live(), 0);
+}
+
+#[test]
 fn timeouts_depend_on_the_state() {
     // State, seconds it lives (gateway_common::connection::State::default_timeout).
     let mut bench = Bench::ward();
