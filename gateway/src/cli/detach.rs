@@ -72,6 +72,7 @@ impl Detach {
 impl Detach {
     /// Nobody owns the pins but us.
     fn here(&self) -> anyhow::Result<Removed> {
+        self.instance.is_present()?;
         let detached = dataplane::detach(&self.instance.options())?;
         Ok(Removed {
             interfaces: detached.interfaces,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::daemon::control::DEFAULT_SOCKET;
@@ -22,8 +23,37 @@ pub(super) struct Instance {
 }
 
 impl Instance {
+    /// Whether there are pins. What may not be seen (the BPF file system is root's alone where
+    /// systemd mounts it) is an error: it must not pass for "nothing is in force".
+    pub(super) fn is_present(&self) -> anyhow::Result<bool> {
+        self.pin_root.try_exists().with_context(|| {
+            format!("cannot tell what is in force without sight of {}", self.pin_root.display())
+        })
+    }
+
     /// As the dataplane wants it.
     pub(super) fn options(&self) -> Options {
         Options { pin_root: self.pin_root.clone(), state_dir: self.state_dir.clone(), ..Options::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn pins_that_cannot_be_looked_at_are_not_absent_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let instance =
+            |pin_root: PathBuf| Instance { pin_root, state_dir: PathBuf::new(), socket: PathBuf::new() };
+        assert!(instance(directory.path().to_owned()).is_present().unwrap());
+        assert!(!instance(directory.path().join("none")).is_present().unwrap());
+        // Below a file nothing can be looked at, not even by root.
+        let file = directory.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = instance(file.join("pins")).is_present().unwrap_err().to_string();
+        assert!(error.contains("cannot tell what is in force"), "{error}");
     }
 }

@@ -72,7 +72,7 @@ impl Status {
 
     /// What is pinned.
     fn without_service(&self) -> anyhow::Result<Report> {
-        if !self.instance.pin_root.exists() {
+        if !self.instance.is_present()? {
             return Ok(Report::default());
         }
         let dataplane = Dataplane::open(self.instance.options())?;
