@@ -50,7 +50,7 @@ pub enum PrepareError {
     #[error(transparent)]
     Unreadable(#[from] LoadError),
     /// It has mistakes.
-    #[error("{report}{} in the policy {}", count(*.errors, "mistake"), directory.display())]
+    #[error("{report}{}", self.brief())]
     Mistakes {
         /// Directory.
         directory: PathBuf,
@@ -62,6 +62,19 @@ pub enum PrepareError {
     /// It does not fit.
     #[error(transparent)]
     Compile(#[from] CompileError),
+}
+
+impl PrepareError {
+    /// Without the report of each mistake.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::Mistakes { directory, errors, .. } => {
+                format!("{} in the policy {}", count(*errors, "mistake"), directory.display())
+            }
+            Self::Unreadable(error) => error.to_string(),
+            Self::Compile(error) => error.to_string(),
+        }
+    }
 }
 
 /// Mistakes that a report shows; `clinigate check` shows all.
@@ -151,6 +164,8 @@ mod tests {
 
     use std::fs;
 
+    use super::super::control::ErrorKind;
+    use super::super::service::ChangeError;
     use super::*;
 
     const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/minimal");
@@ -193,10 +208,16 @@ mod tests {
             "flows:\n  - { name: x, from: [nowhere], to: [wan], services: [ssh] }\n",
         )
         .unwrap();
-        let error = Text::read(directory.path()).unwrap_err().to_string();
+        let refused = Text::read(directory.path()).unwrap_err();
+        let error = refused.to_string();
         assert!(error.contains("a.yaml:2:"), "{error}");
-        assert!(error.contains("mistake"), "{error}");
+        let brief = refused.brief();
+        assert!(brief.starts_with("1 mistake in the policy ") && !brief.contains('\n'), "{brief}");
+        assert!(error.ends_with(&brief), "{error}");
+        assert_eq!(ChangeError::from(refused).kind(), ErrorKind::Policy);
         let missing = Text::read(Path::new("/nonexistent")).unwrap_err();
         assert!(matches!(missing, PrepareError::Unreadable(_)), "{missing}");
+        assert_eq!(missing.brief(), missing.to_string());
+        assert_eq!(ChangeError::from(missing).kind(), ErrorKind::Machine, "no mistake of a policy");
     }
 }

@@ -51,8 +51,8 @@ pub enum RunError {
         source: io::Error,
     },
     /// No policy is in force, and none can be put there.
-    #[error("no policy is in force")]
-    NoPolicy(#[source] ChangeError),
+    #[error("no policy is in force: {}", .0.brief())]
+    NoPolicy(ChangeError),
     /// The kernel or the machine.
     #[error(transparent)]
     Machine(#[from] DataplaneError),

@@ -89,8 +89,19 @@ pub enum ChangeError {
 impl ChangeError {
     pub(super) fn kind(&self) -> ErrorKind {
         match self {
+            // Nothing is known about a policy that cannot be read.
+            Self::Policy(PrepareError::Unreadable(_)) | Self::Machine(_) | Self::Detached => {
+                ErrorKind::Machine
+            }
             Self::Policy(_) => ErrorKind::Policy,
-            Self::Machine(_) | Self::Detached => ErrorKind::Machine,
+        }
+    }
+
+    /// In one line, for somebody who has each mistake before his eyes already.
+    pub(super) fn brief(&self) -> String {
+        match self {
+            Self::Policy(error) => error.brief(),
+            other => chain(other),
         }
     }
 }
