@@ -7,3 +7,19 @@ pub mod events;
 pub mod logging;
 pub mod metrics;
 pub mod reading;
+
+#[cfg(test)]
+mod tests {
+    use gateway_common::reason::Reason;
+
+    /// Every reason stands in docs/reasons.md with its own words, and nothing else does.
+    #[test]
+    fn every_reason_is_explained() {
+        let page = include_str!("../../../docs/reasons.md");
+        for reason in Reason::ALL {
+            let row = format!("| `{}` | {} |", reason.name(), reason.describe());
+            assert!(page.contains(&row), "docs/reasons.md lacks: {row}");
+        }
+        assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), Reason::COUNT);
+    }
+}
