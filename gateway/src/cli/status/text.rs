@@ -81,7 +81,15 @@ fn policy_lines(text: &mut String, policy: &PolicyStatus, now: u64) {
         },
     );
     line(text, "", &format!("hash {}, {commit}", short(&policy.hash)));
-    line(text, "", &format!("segments: {}; rules: {}", counts(&policy.segments), counts(&policy.rules)));
+    line(
+        text,
+        "",
+        &format!(
+            "segments, built-in ones too: {}; rules: {}",
+            counts(&policy.segments),
+            counts(&policy.rules)
+        ),
+    );
     let sizes: Vec<String> = policy.tables.iter().map(|(name, size)| format!("{size} {name}")).collect();
     line(text, "Tables", &format!("{}: {}", bytes(policy.table_bytes), sizes.join(", ")));
 }

@@ -83,7 +83,7 @@ Note         generic XDP, which is slow, on pumps0
 Policy       generation 7, in force since 2023-11-14 22:14:20 UTC (9 min ago), applied in 31 ms
              from /etc/clinigate/policy (2 files: flows.yaml, segments.yaml)
              hash 5f5f5f5f5f5f, commit 0123456789ab, with changes since
-             segments: 1 audit, 23 enforce; rules: 4 deny, 57 flow
+             segments, built-in ones too: 1 audit, 23 enforce; rules: 4 deny, 57 flow
 Tables       2149 KiB: 88 atoms, 40 verdict rows
 Interfaces   name    index  XDP      driver  attached   segments
              trunk0  3      native   veth    9 min ago  pacs, pumps (trunk)
