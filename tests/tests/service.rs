@@ -75,6 +75,14 @@ fn a_policy_with_a_mistake_leaves_the_old_one_in_force() {
     .unwrap();
     let refusal = setting.call(&["apply", broken.to_str().unwrap()]).unwrap_err().to_string();
     assert!(refusal.contains("nobody") && refusal.contains("more.yaml"), "{refusal}");
+    // Sound text, and against an invariant: pumps never reach the world.
+    fs::write(
+        broken.join("more.yaml"),
+        "flows:\n  - { name: x, from: [pumps], to: [wan], services: [https] }\n",
+    )
+    .unwrap();
+    let refusal = setting.call(&["apply", broken.to_str().unwrap()]).unwrap_err().to_string();
+    assert!(refusal.contains("pumps-never-world") && refusal.contains("more.yaml"), "{refusal}");
     assert_eq!(generation(&setting.metrics().unwrap()), before);
     drop(service);
 }
