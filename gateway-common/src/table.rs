@@ -156,3 +156,28 @@ pub struct TestContext {
     /// Zero.
     pub reserved: u32,
 }
+
+/// Room behind the [`TestContext`], still before the frame, into which a test run writes what it
+/// found, so that nobody has to tell it from the counters. A run without the room writes nothing.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TestJudgement {
+    /// Deciding rule, or [`NO_RULE`].
+    pub rule: u32,
+    /// Segment of the source; [`crate::place::SEGMENT_UNKNOWN`] where it has none.
+    pub source_segment: u16,
+    /// Segment of the destination, likewise.
+    pub destination_segment: u16,
+    /// Number of a [`crate::reason::Reason`].
+    pub reason: u8,
+    /// Number of a [`crate::reason::Verdict`].
+    pub verdict: u8,
+    /// 1: the rest is written.
+    pub written: u8,
+    /// Zero.
+    pub reserved: [u8; 5],
+}
+
+// Together no more than the 32 bytes of metadata that older kernels let stand before a frame
+// (include/net/xdp.h, xdp_metalen_invalid).
+const _: () = assert!(size_of::<TestContext>() + size_of::<TestJudgement>() == 32);

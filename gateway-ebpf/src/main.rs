@@ -77,6 +77,7 @@ fn clinigate_judge(context: XdpContext) -> u32 {
         judgement.rule,
         verdict as u8
     );
+    clock::tell(&context, judgement, verdict);
     if verdict == Verdict::Drop || verdict == Verdict::Audit {
         events::report(judgement, verdict, link, packet, frame::length(&context), now);
     }

@@ -1,7 +1,8 @@
 //! Clinigate: a hospital's segmentation policy, compiled into XDP programs on a router's NICs.
 //!
 //! The way of the data: [`policy`] (text to resolved model), [`compile`] (model to tables),
-//! [`dataplane`] (tables into the kernel), `telemetry` (counters and events out of it). [`cli`] is what the binary calls.
+//! [`dataplane`] (tables into the kernel), `telemetry` (counters and events out of it).
+//! [`replay`] runs captures through a trial of the dataplane. [`cli`] is what the binary calls.
 
 pub mod assure;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod dataplane;
 pub mod oracle;
 pub mod packet;
 pub mod policy;
+pub mod replay;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

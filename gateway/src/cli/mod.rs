@@ -8,6 +8,7 @@ mod detach;
 mod explain;
 mod instance;
 mod plan;
+mod replay;
 mod run;
 mod schema;
 mod status;
@@ -59,6 +60,7 @@ enum Command {
     Test(test::Test),
     Explain(explain::Explain),
     Plan(plan::Plan),
+    Replay(replay::Replay),
     Schema(schema::Schema),
     Completions(completions::Completions),
 }
@@ -75,6 +77,7 @@ impl Cli {
             Command::Explain(command) => command.run(self.format.plain()?),
             Command::Plan(command) => command.run(self.format),
             Command::Schema(command) => command.run(),
+            Command::Replay(command) => command.run(self.format.plain()?),
             Command::Completions(command) => command.run(),
         }
     }

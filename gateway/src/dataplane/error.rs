@@ -126,6 +126,9 @@ pub enum DataplaneError {
         /// The longest.
         most: usize,
     },
+    /// A test run ended without a judgement: a defect.
+    #[error("the test run ended without a judgement")]
+    NotJudged,
 }
 
 impl DataplaneError {

@@ -12,7 +12,7 @@ use gateway_common::connection::Bucket;
 use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
 use gateway_common::event::Event;
 use gateway_common::place::{Place, PlaceKey};
-use gateway_common::table::{Atom, Config, TestContext};
+use gateway_common::table::{Atom, Config, TestContext, TestJudgement};
 
 // enum bpf_cmd (include/uapi/linux/bpf.h).
 const MAP_LOOKUP_ELEM: u32 = 1;
@@ -63,6 +63,8 @@ unsafe impl Plain for PlaceKey {}
 unsafe impl Plain for RuleCounters {}
 // SAFETY: as above.
 unsafe impl Plain for TestContext {}
+// SAFETY: as above.
+unsafe impl Plain for TestJudgement {}
 
 /// The bytes of a slice as they stand in memory.
 pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {

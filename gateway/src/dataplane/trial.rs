@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
 use aya_obj::programs::XdpAttachType;
 use gateway_common::event::Event;
 use gateway_common::place::PlaceKey;
-use gateway_common::table::TestContext;
+use gateway_common::reason::{Reason, Verdict};
+use gateway_common::table::{NO_RULE, TestContext, TestJudgement};
 
 use super::connections::{self, ConnectionSummary, LiveConnection};
 use super::counters::{Counters, Counts};
@@ -26,6 +27,8 @@ use super::pins::{self, Pins};
 use super::shared::{self, Shared};
 use super::sys;
 use crate::compile::image::{Image, Manifest, NamedPlace};
+use crate::packet::Decision;
+use crate::policy::model::{RuleId, SegmentId};
 
 /// Programs and maps that no interface runs.
 pub struct Trial {
@@ -52,6 +55,15 @@ pub struct Outcome {
     pub frame: Vec<u8>,
 }
 
+/// What test runs read and write, kept between them.
+#[derive(Clone, Debug, Default)]
+pub struct Buffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// `struct xdp_md`.
+    context: [u8; 24],
+}
+
 impl Outcome {
     /// Whether the frame goes on its way.
     pub fn passed(&self) -> bool {
@@ -61,13 +73,14 @@ impl Outcome {
 
 /// `XDP_PASS` of `enum xdp_action` (include/uapi/linux/bpf.h).
 const XDP_PASS: u32 = 2;
-/// Bytes of a [`TestContext`], which stands before the frame as XDP metadata.
-const META: u32 = 16;
-const _: () = assert!(size_of::<TestContext>() == META as usize);
+/// Bytes of a [`TestContext`] and the [`TestJudgement`] behind it, which stand before the frame as XDP
+/// metadata.
+const META: u32 = 32;
+const _: () = assert!(size_of::<TestContext>() + size_of::<TestJudgement>() == META as usize);
 /// The shortest frame that the kernel takes for a test run (`ETH_HLEN`).
-const FRAME_MIN: usize = 14;
-/// The longest that we hand it, well below its own limit.
-const FRAME_MAX: usize = 1 << 16;
+pub const FRAME_MIN: usize = 14;
+/// The longest that we hand it, in bytes, well below its own limit.
+pub const FRAME_MAX: usize = 1 << 16;
 
 impl Trial {
     /// Loads `image` with the interfaces that it names standing for these indices; a place on any
@@ -124,26 +137,67 @@ impl Trial {
         frame: &[u8],
         repeat: u32,
     ) -> Result<(Outcome, Duration), DataplaneError> {
+        let mut buffers = Buffers::default();
+        let result = self.run_in(context, frame, repeat, &mut buffers)?;
+        let start = sys::read::<u32>(&buffers.context).unwrap_or(META) as usize;
+        let end = result.data_size_out as usize;
+        let frame = buffers.output.get(start..end).unwrap_or_default().to_vec();
+        Ok((Outcome { action: result.return_value, frame }, result.duration))
+    }
+
+    /// Judges one frame and says what the program found, all in one system call. `buffers` is for
+    /// the caller to keep between calls: once grown, nothing is allocated.
+    pub fn judge(
+        &self,
+        context: TestContext,
+        frame: &[u8],
+        buffers: &mut Buffers,
+    ) -> Result<Decision, DataplaneError> {
+        self.run_in(context, frame, 1, buffers)?;
+        let found = buffers.output.get(size_of::<TestContext>()..META as usize);
+        let found = found.and_then(sys::read::<TestJudgement>).filter(|found| found.written == 1);
+        let named = found.and_then(|found| {
+            let verdict = *Verdict::ALL.get(usize::from(found.verdict))?;
+            Some((found, Reason::from_number(found.reason)?, verdict))
+        });
+        let (found, reason, verdict) = named.ok_or(DataplaneError::NotJudged)?;
+        Ok(Decision {
+            reason,
+            rule: (found.rule != NO_RULE).then_some(RuleId(found.rule)),
+            source_segment: SegmentId(found.source_segment),
+            destination_segment: SegmentId(found.destination_segment),
+            verdict,
+        })
+    }
+
+    fn run_in(
+        &self,
+        context: TestContext,
+        frame: &[u8],
+        repeat: u32,
+        buffers: &mut Buffers,
+    ) -> Result<TestRunResult, DataplaneError> {
         let length = check_length(frame)?;
-        let mut input = sys::bytes_of(&[context]).to_vec();
+        let Buffers { input, output, context: context_out } = buffers;
+        input.clear();
+        input.extend_from_slice(sys::bytes_of(&[context]));
+        input.extend_from_slice(sys::bytes_of(&[TestJudgement::default()]));
         input.extend_from_slice(frame);
-        let mut output = vec![0; input.len() + 256];
+        if output.len() < input.len() + 256 {
+            output.resize(input.len() + 256, 0);
+        }
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         // What lies between data_meta and data is metadata.
         let context_in = [META, META.saturating_add(length), 0, 0, 0, 0];
-        let mut context_out = [0_u8; 24];
         let options = TestRunOptions {
-            data_in: Some(&input),
-            data_out: Some(&mut output),
+            data_in: Some(input.as_slice()),
+            data_out: Some(output.as_mut_slice()),
             ctx_in: Some(sys::bytes_of(&context_in)),
-            ctx_out: Some(&mut context_out),
+            ctx_out: Some(context_out.as_mut_slice()),
             repeat,
             ..TestRunOptions::default()
         };
-        let result = self.entry.test_run(options).map_err(refused)?;
-        let start = sys::read::<u32>(&context_out).unwrap_or(META) as usize;
-        let frame = output.get(start..result.data_size_out as usize).unwrap_or_default().to_vec();
-        Ok((Outcome { action: result.return_value, frame }, result.duration))
+        self.entry.test_run(options).map_err(refused)
     }
 
     /// Runs the egress program on a frame that the gateway itself sends.

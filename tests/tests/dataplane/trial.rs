@@ -1,7 +1,8 @@
 //! Generations in a trial, where no interface is needed.
 
 use clinigate::dataplane::PairKey;
-use clinigate::dataplane::trial::Trial;
+use clinigate::dataplane::trial::{Buffers, Trial};
+use clinigate::policy::model::{RuleId, SegmentId};
 use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::TestContext;
 
@@ -72,6 +73,31 @@ fn a_frame_longer_than_one_buffer_is_run_whole() {
     let outcome = trial.run(at(1), &frame).unwrap();
     assert!(outcome.passed());
     assert_eq!(outcome.frame, frame);
+}
+
+#[test]
+fn the_program_itself_says_what_it_found() {
+    let trial = Trial::new(&clinic::image(&[104, 2762]), &clinic::interfaces()).unwrap();
+    let mut buffers = Buffers::default();
+    let mut judge = |ifindex, frame: &[u8]| {
+        let found = trial.judge(TestContext { ifindex, ..at(1) }, frame, &mut buffers).unwrap();
+        (found.verdict, found.reason, found.rule, (found.source_segment, found.destination_segment))
+    };
+    let between = (clinic::MODALITIES, clinic::ARCHIVE);
+    let second = Some(RuleId(1));
+    let mut long = clinic::tcp(40001, 2762, SYN);
+    long.resize(9000, 0);
+    assert_eq!(judge(10, &long), (Verdict::Pass, Reason::Flow, second, between), "several buffers");
+    let syn = clinic::tcp(40000, 2762, SYN);
+    assert_eq!(judge(10, &syn), (Verdict::Pass, Reason::Flow, second, between));
+    let ack = clinic::tcp(40000, 2762, ACK);
+    assert_eq!(judge(10, &ack), (Verdict::Pass, Reason::Established, second, between));
+    let smb = clinic::tcp(40000, 445, SYN);
+    assert_eq!(judge(10, &smb), (Verdict::Drop, Reason::NoFlow, None, between));
+    let nowhere = (SegmentId::UNKNOWN, SegmentId::UNKNOWN);
+    assert_eq!(judge(12, &smb), (Verdict::Drop, Reason::UnknownInterface, None, nowhere));
+    assert_eq!(judge(11, &smb).1, Reason::Spoofed);
+    assert_eq!(trial.counters().unwrap().pairs.values().map(|counter| counter.packets).sum::<u64>(), 6);
 }
 
 #[test]
