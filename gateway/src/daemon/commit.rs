@@ -2,8 +2,10 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
+
+use crate::git;
 
 /// A directory of text answers in milliseconds; a stuck file system must not hold up a change.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,20 +27,7 @@ pub(super) fn of(dir: &Path) -> Option<String> {
 
 /// What git prints; `None` where it fails or takes too long.
 fn git(dir: &Path, arguments: &[&str]) -> Option<String> {
-    let mut child = Command::new("git")
-        // Settings of the repository that would start programs are none of ours.
-        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C"])
-        .arg(dir)
-        .args(arguments)
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
+    let mut child = git::command(dir, arguments).stderr(Stdio::null()).spawn().ok()?;
     let mut stdout = child.stdout.take()?;
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
@@ -71,7 +60,13 @@ mod tests {
 
     fn run(dir: &Path, arguments: &[&str]) {
         let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"];
-        let status = Command::new("git").arg("-C").arg(dir).args(identity).args(arguments).status().unwrap();
+        let status = std::process::Command::new("git")
+            .arg("-C")
+            .arg(dir)
+            .args(identity)
+            .args(arguments)
+            .status()
+            .unwrap();
         assert!(status.success(), "git {arguments:?}");
     }
 

@@ -2,10 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::{env, fs, process};
 
 use anyhow::{Context, bail, ensure};
+
+use crate::git;
 
 /// Bytes of one listing or file that are read from git.
 const OUTPUT_LIMIT: u64 = 64 << 20;
@@ -71,19 +72,7 @@ pub(super) fn checked_out(directory: &Path, revision: &str) -> anyhow::Result<Sc
 }
 
 fn git(directory: &Path, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
-    let mut child = Command::new("git")
-        // Settings of the repository that would start programs are none of ours.
-        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C"])
-        .arg(directory)
-        .args(arguments)
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("git cannot be started")?;
+    let mut child = git::command(directory, arguments).spawn().context("git cannot be started")?;
     let mut output = Vec::new();
     let stdout = child.stdout.take().context("git's output is piped")?;
     stdout.take(OUTPUT_LIMIT).read_to_end(&mut output)?;

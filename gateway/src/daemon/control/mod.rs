@@ -27,7 +27,7 @@ pub const REQUEST_LIMIT: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// What is in force? Everybody who can reach the socket may ask.
+    /// What is in force? Peers that may read may ask.
     Status {},
     /// Put the policy of a directory into force.
     Apply {
