@@ -1,12 +1,15 @@
 //! What is counted and reported while generations come and go.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use aya::maps::MapData;
+use aya::maps::{Map, MapData, ProgramArray};
+use clinigate::compile::compile;
 use clinigate::dataplane::{Dataplane, NetworkChanges, Options, PairKey};
+use clinigate::policy::model::ModeSetting;
 use gateway_common::reason::{Reason, Verdict};
 
 use crate::clinic::{self, SYN};
@@ -111,7 +114,7 @@ fn nothing_gets_through_while_generations_and_layouts_change() {
         for round in 0..6 {
             if round % 2 == 0 {
                 drop(dataplane);
-                std::fs::rename(root.join("v1"), root.join("v0")).unwrap();
+                fs::rename(root.join("v1"), root.join("v0")).unwrap();
                 dataplane = place.open().unwrap();
             }
             dataplane.apply(&clinic::image(&[104, 200 + round]), record("next")).unwrap();
@@ -136,8 +139,8 @@ fn a_crash_while_a_generation_retires_neither_loses_nor_doubles() {
 
         let pins = place.options().pin_root.join("v1/gen-1");
         let totals = place.path("state/totals.json");
-        let before = std::fs::read(&totals).unwrap();
-        let description = std::fs::read(place.path("state/generations/1.json")).unwrap();
+        let before = fs::read(&totals).unwrap();
+        let description = fs::read(place.path("state/generations/1.json")).unwrap();
         let maps: Vec<(String, MapData)> = place::names(&pins)
             .into_iter()
             .filter(|name| name != "judge" && name != "egress")
@@ -149,12 +152,12 @@ fn a_crash_while_a_generation_retires_neither_loses_nor_doubles() {
         dataplane.apply(&clinic::image(&[105]), record("second")).unwrap();
         drop(dataplane);
         let mut restore = || {
-            std::fs::create_dir(&pins).unwrap();
+            fs::create_dir(&pins).unwrap();
             for (name, map) in &maps {
                 map.pin(pins.join(name)).unwrap();
             }
             judge.pin(pins.join("judge")).unwrap();
-            std::fs::write(place.path("state/generations/1.json"), &description).unwrap();
+            fs::write(place.path("state/generations/1.json"), &description).unwrap();
         };
 
         // Killed after the totals were written, before the pins were removed.
@@ -167,7 +170,7 @@ fn a_crash_while_a_generation_retires_neither_loses_nor_doubles() {
 
         // Killed after the flip, before the totals were written.
         restore();
-        std::fs::write(&totals, &before).unwrap();
+        fs::write(&totals, &before).unwrap();
         let dataplane = place.open().unwrap();
         assert_eq!(refused_packets(&dataplane), 7);
         assert!(!pins.exists());
@@ -178,7 +181,7 @@ fn a_crash_while_a_generation_retires_neither_loses_nor_doubles() {
 fn a_generation_without_description_is_enforced_and_counted() {
     place::run(|place| {
         place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
-        std::fs::remove_file(place.path("state/generations/1.json")).unwrap();
+        fs::remove_file(place.path("state/generations/1.json")).unwrap();
         let mut dataplane = place.open().unwrap();
         assert!(dataplane.active().unwrap().anonymous);
         modality(place).send(&clinic::tcp(40000, 445, SYN));
@@ -225,6 +228,64 @@ fn drops_are_reported_as_they_happen() {
         assert_eq!((connections.live, connections.capacity), (1, 1 << 17));
         assert_eq!(dataplane.live_connections().unwrap()[0].responder(), ("10.0.2.9".parse().unwrap(), 104));
     });
+}
+
+#[test]
+fn without_a_policy_in_force_nothing_passes() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let slot = MapData::from_pin(place.options().pin_root.join("v1/shared/GENERATION")).unwrap();
+        ProgramArray::try_from(Map::ProgramArray(slot)).unwrap().clear_index(&0).unwrap();
+        let (behind, allowed) = (Wire::on("m0"), clinic::tcp(40000, 104, SYN));
+        modality(place).send(&allowed);
+        settle();
+        assert_eq!(behind.count(&allowed), 0);
+        assert!(dataplane.counters().unwrap().no_policy.packets > 0, "what was dropped is counted");
+    });
+}
+
+/// While segments only observe, the gateway passes on what no rule allows. Its egress program sees that
+/// leave, and must not take it for a connection of the gateway: it would get its answers also when the
+/// segments enforce.
+#[test]
+fn what_is_passed_on_is_not_the_gateways_own() {
+    place::run(|place| {
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        for change in [
+            "link set m0 address 02:00:00:00:00:01",
+            "link set a0 address 02:00:00:00:00:0a",
+            "addr add 10.0.1.1/24 dev m0",
+            "addr add 10.0.2.1/24 dev a0",
+            "neigh add 10.0.2.9 lladdr 02:00:00:00:00:09 dev a0",
+        ] {
+            ip(change);
+        }
+        let mut policy = clinic::policy(&[104]);
+        for segment in &mut policy.segments {
+            segment.mode = ModeSetting::Observe;
+        }
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&compile(&policy).unwrap(), record("observed")).unwrap();
+        let beyond = place.at_the_peers(|| Wire::on("a0-p"));
+        let unruled = clinic::tcp(40000, 445, SYN);
+        modality(place).send(&unruled);
+        settle();
+        assert_eq!(beyond.count(&routed(&unruled, [2, 0, 0, 0, 0, 0x0a], [2, 0, 0, 0, 0, 9])), 1);
+        assert_eq!(dataplane.live_connections().unwrap(), []);
+    });
+}
+
+/// An IPv4 frame as a router passes it on: one hop less (RFC 1141 for the checksum), from `own` to `next`.
+fn routed(frame: &[u8], own: [u8; 6], next: [u8; 6]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[..6].copy_from_slice(&next);
+    frame[6..12].copy_from_slice(&own);
+    frame[22] -= 1;
+    let sum = u32::from(u16::from_be_bytes([frame[24], frame[25]])) + 0x100;
+    let checksum = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    frame
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn promise_3_both_directions_of_a_tcp_connection() {
         drop(Reason::NotInConnection),
     );
     bench.frame("a SYN back", "b0", &tcp(SERVER, CLIENT, (40_000, 104), SYN), drop(Reason::NoFlow));
+    bench.frame("UDP on its ports", "b0", &udp(SERVER, CLIENT, BACK), drop(Reason::NoFlow));
     assert_eq!(bench.live(), 1);
 }
 
@@ -125,6 +126,7 @@ fn nobody_fills_the_table_for_a_day_by_himself() {
     let mut bench = Bench::ward();
     bench.frame("SYN", "a0", &from_client(SYN), pass(Reason::Flow, "store"));
     bench.frame("RST", "a0", &from_client(RST), pass(Reason::Established, "store"));
+    bench.frame("SYN again", "a0", &from_client(SYN), pass(Reason::Established, "store"));
     bench.frame("ACK", "a0", &from_client(ACK), pass(Reason::Established, "store"));
     bench.wait(61);
     assert_eq!(bench.live(), 0);
@@ -182,6 +184,16 @@ fn promise_3_udp_echo_and_other_protocols() {
     bench.frame("ESP back before", "b0", &packet(SERVER, CLIENT, 50, &[0; 16]), drop(Reason::NoFlow));
     bench.frame("ESP", "a0", &packet(CLIENT, SERVER, 50, &[0; 16]), pass(Reason::Flow, "tunnel"));
     bench.frame("ESP back", "b0", &packet(SERVER, CLIENT, 50, &[0; 16]), pass(Reason::Established, "tunnel"));
+}
+
+#[test]
+fn what_goes_to_a_group_takes_no_room() {
+    let mut bench = Bench::ward();
+    let probe = udp(CLIENT, "239.255.255.250", (3_702, 3_702));
+    for what in ["a probe", "another"] {
+        bench.frame(what, "a0", &probe, pass(Reason::Flow, "discover"));
+    }
+    assert_eq!(bench.live(), 0, "nobody answers from a group's address");
 }
 
 #[test]

@@ -88,6 +88,8 @@ fn promise_6_ipv6_fragments() {
         pass(Reason::Flow, "ask"),
     );
     bench.frame("TCP at 8 bytes", "a0", &v6(TCP, 1, false, 12, &[0; 16]), drop(Reason::InvalidFragment));
+    bench.frame("TCP at 16 bytes", "a0", &v6(TCP, 2, false, 12, &[0; 16]), drop(Reason::InvalidFragment));
+    bench.frame("TCP at 24 bytes", "a0", &v6(TCP, 3, false, 12, &[0; 16]), drop(Reason::UnknownFragment));
     let twice = [44, 0, 0, 1, 0, 0, 0, 9, UDP, 0, 0, 1, 0, 0, 0, 9];
     let payload = [&twice[..], &first_part((1, 53))].concat();
     let from = "fd00:1::5".parse().unwrap();
