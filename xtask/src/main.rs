@@ -3,11 +3,12 @@
 //! It is compiled first on a bare machine, before anything is set up: it therefore depends on
 //! nothing of the workspace and on few crates.
 //!
-//! Words go to standard error; standard output carries data alone (the total of the tests).
+//! Words go to standard error; standard output carries data alone (the total of the tests, reports).
 //! Exit codes: 0 fine, 1 findings (a failed test, a lint), 2 wrong use or environment.
 
 mod build;
 mod demo;
+mod faults;
 mod lint;
 mod process;
 mod setup;
@@ -39,6 +40,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run all tests, or those whose name contains FILTER (sets up first)
     Test(test::Arguments),
+    /// Put faults into a copy of the tree, one at a time, and report which test sees each
+    Faults(faults::Arguments),
     /// Formatting, clippy, licences and sources of the dependencies, documentation
     Lint,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Faults(arguments) => faults::run(&arguments),
         Command::Lint => lint::run(),
     };
     outcome.unwrap_or_else(|error| {

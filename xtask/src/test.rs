@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::run(&setup::Arguments::default())?;
-    require_root()?;
+    require_root("test")?;
     // The lab's tests run the controller; `cargo test` alone would not build it as a program.
     build::programs()?;
     let mut cargo = process::cargo();
@@ -39,17 +39,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 
 /// The tests build network namespaces and load programs. Cargo itself needs no root, and what it
 /// writes should stay the user's: the sentence therefore asks for root for the test programs alone.
-fn require_root() -> Result<()> {
+pub(crate) fn require_root(subcommand: &str) -> Result<()> {
+    let runner = runner_variable()?;
+    if process::is_root() || env::var_os(&runner).is_some() {
+        return Ok(());
+    }
+    bail!(
+        "the tests need root for their network namespaces; run: {runner}='sudo -E' cargo xtask {subcommand}"
+    )
+}
+
+/// The environment variable that holds the program through which cargo starts tests.
+pub(crate) fn runner_variable() -> Result<String> {
     let target = process::output(process::command("rustc").arg("-vV"))?;
     let host = target
         .lines()
         .find_map(|line| line.strip_prefix("host: "))
         .context("rustc does not name its host")?;
-    let runner = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"));
-    if process::is_root() || env::var_os(&runner).is_some() {
-        return Ok(());
-    }
-    bail!("the tests need root for their network namespaces; run: {runner}='sudo -E' cargo xtask test")
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

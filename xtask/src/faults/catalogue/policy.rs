@@ -1,0 +1,63 @@
+//! Faults where the text of a policy becomes the model. The oracle reads the same model: only tests that
+//! spell out what a text means see them.
+
+use crate::faults::fault::Fault;
+
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "range-ends-early",
+        file: "gateway/src/policy/address.rs",
+        right: "(first <= last).then(|| Span::V4(first.to_bits(), last.to_bits()))",
+        wrong: "(first <= last).then(|| Span::V4(first.to_bits(), last.to_bits().saturating_sub(1)))",
+        breaks: "A range of addresses in the text loses its last one",
+        near: ("unit", "policy::"),
+    },
+    Fault {
+        name: "nested-range-shrinks",
+        file: "gateway/src/policy/ranges.rs",
+        right: "last.1 = last.1.max(range.1);",
+        wrong: "last.1 = range.1;",
+        breaks: "A prefix and a smaller one in it together lose addresses, of a deny too",
+        near: ("unit", "policy::"),
+    },
+    Fault {
+        name: "any-lacks-a-segment",
+        file: "gateway/src/policy/resolve/endpoints.rs",
+        right: "(4..self.policy.segments.len())",
+        wrong: "(5..self.policy.segments.len())",
+        breaks: "A deny for any leaves the first segment out",
+        near: ("policies", ""),
+    },
+    Fault {
+        name: "deny-spares-the-gateway",
+        file: "gateway/src/policy/resolve/rules.rs",
+        right: "segments.extend([SegmentId::GATEWAY, SegmentId::MULTICAST]);",
+        wrong: "segments.extend([SegmentId::MULTICAST]);",
+        breaks: "A deny without `to` leaves the gateway open",
+        near: ("unit", "policy::"),
+    },
+    Fault {
+        name: "order-reversed",
+        file: "gateway/src/policy/resolve/rules.rs",
+        right: "sort_by(|a, b| a.origin.cmp(&b.origin));",
+        wrong: "sort_by(|a, b| b.origin.cmp(&a.origin));",
+        breaks: "Of several flows the last of the text is named instead of the first",
+        near: ("unit", "policy::"),
+    },
+    Fault {
+        name: "grant-not-needed",
+        file: "gateway/src/policy/resolve/vendors.rs",
+        right: "|| access.grant == Some(Grant::Required)",
+        wrong: "|| access.grant == None && false",
+        breaks: "Vendor access that needs a grant is always open",
+        near: ("policies", "vendor"),
+    },
+    Fault {
+        name: "observe-unless-said",
+        file: "gateway/src/policy/resolve/segments.rs",
+        right: "mode: text.mode.unwrap_or(ModeSetting::Enforce),",
+        wrong: "mode: text.mode.unwrap_or(ModeSetting::Observe),",
+        breaks: "A segment without a mode is not enforced",
+        near: ("unit", "policy::"),
+    },
+];

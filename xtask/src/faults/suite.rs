@@ -1,0 +1,166 @@
+//! The part of the test suite that needs no long run, layer by layer, on the copy.
+
+use std::env;
+use std::process::Output;
+
+use anyhow::{Context, Result, ensure};
+
+use super::copy::Copy;
+use super::fault::Fault;
+use crate::build::EBPF_CRATE;
+use crate::test;
+
+/// Tests that run together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layer {
+    /// Its name in the report.
+    pub(crate) name: &'static str,
+    /// What cargo calls it.
+    arguments: &'static [&'static str],
+    /// Left out: by its name, what runs long and looks for other mistakes than wrong decisions.
+    without: Option<&'static str>,
+}
+
+const UNIT: Layer = layer("unit", &["--lib"]);
+const POLICIES: Layer = layer("policies", &["--test", "policies", "--test", "assure", "--test", "check"]);
+const PACKETS: Layer = Layer { without: Some("noise::"), ..layer("packets", &["--test", "packets"]) };
+const DIFFERENTIAL: Layer = layer("differential", &["--test", "differential"]);
+const DATAPLANE: Layer = layer("dataplane", &["--test", "dataplane"]);
+
+const fn layer(name: &'static str, arguments: &'static [&'static str]) -> Layer {
+    Layer { name, arguments, without: None }
+}
+
+/// Every layer, in the order in which they are asked.
+pub(crate) const LAYERS: &[Layer] = &[UNIT, POLICIES, PACKETS, DIFFERENTIAL, DATAPLANE];
+
+/// The test that tells programs that the kernel refuses from programs that decide wrongly.
+const LOADS: &str = "bench::the_kernel_takes_the_programs";
+
+/// Seconds after which a test program is ended: a fault may make it wait for ever.
+const PATIENCE: &str = "600";
+/// How `timeout` of the coreutils says that it ended a program.
+const TIMED_OUT: &str = "(exit status: 124)";
+
+/// What the suite said about a fault.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Finding {
+    /// Tests of this layer failed; their names, or what became of the program that should have said them.
+    Caught { layer: &'static str, tests: Vec<String> },
+    /// Every test passed.
+    Missed,
+    /// It does not compile: no test had a part in that.
+    DoesNotBuild(String),
+    /// The kernel does not take the programs: no test had a part in that.
+    Refused,
+}
+
+/// Asks the tests that should see the fault, then each layer that can, up to the first that does.
+pub(crate) fn examine(copy: &Copy, fault: &Fault) -> Result<Finding> {
+    let (name, part) = fault.near;
+    let near = *LAYERS
+        .iter()
+        .find(|layer| layer.name == name)
+        .with_context(|| format!("no layer is named {name}"))?;
+    if fault.is_in_kernel() {
+        if let Some(finding) = build(copy, PACKETS)? {
+            return Ok(finding);
+        }
+        let loaded = cargo(copy, PACKETS, &[], &["--exact", LOADS])?;
+        ensure!(text(&loaded.stdout).contains("running 1 test"), "there is no test {LOADS}");
+        if !loaded.status.success() {
+            return Ok(Finding::Refused);
+        }
+    }
+    for (layer, part) in [(near, part)].into_iter().chain(layers_for(fault).iter().map(|layer| (*layer, "")))
+    {
+        if let Some(finding) = build(copy, layer)? {
+            return Ok(finding);
+        }
+        let tests = failed(copy, layer, part)?;
+        if !tests.is_empty() {
+            return Ok(Finding::Caught { layer: layer.name, tests });
+        }
+    }
+    Ok(Finding::Missed)
+}
+
+/// Builds a layer; what is found where that fails. The tests of what does build are not to blame then.
+fn build(copy: &Copy, layer: Layer) -> Result<Option<Finding>> {
+    let built = cargo(copy, layer, &["--no-run"], &[])?;
+    Ok((!built.status.success()).then(|| Finding::DoesNotBuild(first_error(&built))))
+}
+
+/// The tests of a layer, of those whose names have `part` in them, that fail.
+pub(crate) fn failed(copy: &Copy, layer: Layer, part: &str) -> Result<Vec<String>> {
+    let mut to_tests: Vec<&str> = layer.without.iter().flat_map(|name| ["--skip", name]).collect();
+    to_tests.extend(Some(part).filter(|part| !part.is_empty()));
+    let ran = cargo(copy, layer, &["--no-fail-fast"], &to_tests)?;
+    if ran.status.success() {
+        return Ok(Vec::new());
+    }
+    let mut names = failed_names(&text(&ran.stdout));
+    if text(&ran.stderr).contains(TIMED_OUT) {
+        names.push(format!("(no end after {PATIENCE} s)"));
+    }
+    if names.is_empty() {
+        names.push(format!("(the test program died: {})", first_error(&ran)));
+    }
+    Ok(names)
+}
+
+/// Nothing but the programs themselves is built from `gateway-ebpf`: the layers without a kernel cannot see it.
+fn layers_for(fault: &Fault) -> &'static [Layer] {
+    if fault.file.starts_with("gateway-ebpf/") { &LAYERS[2..] } else { LAYERS }
+}
+
+fn cargo(copy: &Copy, layer: Layer, options: &[&str], to_tests: &[&str]) -> Result<Output> {
+    let mut cargo = copy.cargo();
+    // All packages at once: their features are then always the same, and nothing is built twice.
+    cargo.args(["test", "--workspace", "--exclude", EBPF_CRATE]).args(layer.arguments).args(options);
+    cargo.arg("--").args(to_tests);
+    let variable = test::runner_variable()?;
+    let runner = env::var(&variable).unwrap_or_default();
+    cargo.env(&variable, format!("timeout --foreground --kill-after 5 {PATIENCE} {runner}").trim_end());
+    cargo.output().context("cannot start cargo")
+}
+
+/// The names in lines such as `test module::name ... FAILED`.
+fn failed_names(output: &str) -> Vec<String> {
+    let failed = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    output.lines().filter_map(failed).collect()
+}
+
+/// The first error that cargo or the compiler reports.
+fn first_error(output: &Output) -> String {
+    let words = text(&output.stderr);
+    words
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("error"))
+        .unwrap_or("no error was reported")
+        .to_owned()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::failed_names;
+
+    #[test]
+    fn failed_tests_are_found_by_their_lines() {
+        let output = "running 3 tests\n\
+            test icmp::errors ... ok\n\
+            test places::promise_5_tags ... FAILED\n\
+            test decision::promise_2 ... FAILED\n\
+            \n\
+            failures:\n\
+            \n\
+            failures:\n    places::promise_5_tags\n\
+            test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
+        assert_eq!(failed_names(output), ["places::promise_5_tags", "decision::promise_2"]);
+    }
+}
