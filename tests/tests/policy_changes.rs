@@ -1,4 +1,5 @@
-//! Promises 7 (one packet, one generation) and 8 (revocation is immediate), under traffic.
+//! Promises 7 (one packet, one generation) and 8 (revocation is immediate), under traffic; and what `plan`
+//! says beforehand.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests; the counts are meant to be read")]
 
@@ -10,6 +11,7 @@ use clinigate_tests::hospital::Hospital;
 use clinigate_tests::policy;
 use clinigate_tests::service::{self, Setting};
 use clinigate_tests::traffic::{Datagrams, Transfer};
+use serde_json::Value;
 
 const CHANGES: usize = 200;
 const PACE: Duration = Duration::from_millis(1);
@@ -70,6 +72,71 @@ fn promise_7_and_8_two_hundred_changes_lose_no_kept_packet_and_pass_no_revoked_o
     assert_eq!(never.received.len(), 0);
     counters_are_exact(&setting, kept.sent, never.sent);
     drop(service);
+}
+
+/// What `plan` says of running connections comes true when the change is made.
+#[test]
+fn plan_lists_the_running_connections_that_the_change_then_cuts() {
+    let hospital = Hospital::build().unwrap();
+    let setting = Setting::new(&hospital, service::binary().unwrap());
+    let policies = ["whole", "without", "other"].map(|name| hospital.run().directory().join(name));
+    for directory in &policies {
+        policy::copy(&policy::hospital(), directory).unwrap();
+    }
+    let [whole, without, other] = &policies;
+    policy::remove_flow(without, REVOKED).unwrap();
+    policy::remove_flow(other, "pumps-to-server").unwrap();
+    let service = setting.start(whole).unwrap();
+    let host = |name| hospital.host(name);
+    let transfer = Transfer::start(host("pump"), host("pump-server-1"), 3613).unwrap();
+    let datagrams = Datagrams::start(host("monitor"), host("monitor-gateway"), 24005, PACE).unwrap();
+    assert!(datagrams.wait_for_arrival(Duration::from_secs(5)));
+
+    let announced = |answer: &Value, rule: &str, line: [&str; 4]| {
+        let connections = &answer["connections"];
+        assert_eq!((&connections["cut"], &connections["unenforced"]), (&1.into(), &0.into()), "{answer}");
+        let group = &connections["groups"][0];
+        assert_eq!((&group["rule"]["name"], &group["reason"]), (&rule.into(), &"no-flow".into()), "{answer}");
+        let connection = &group["connections"][0];
+        let ends = [&connection["from"]["address"], &connection["to"]["address"]];
+        let words = [ends[0], ends[1], &connection["service"], &connection["state"]];
+        assert_eq!(words, line.map(Value::from).each_ref(), "{answer}");
+        assert!(connection["idle"].as_u64().unwrap() <= 2, "{answer}");
+    };
+    let udp = ["10.10.80.11", "10.10.81.10", "udp/24005", "udp-new"];
+    let tcp = ["10.10.70.11", "10.10.71.10", "tcp/3613", "established"];
+    announced(&plan(&setting, whole, without), REVOKED, udp);
+    announced(&plan(&setting, Path::new("running"), other), "pumps-to-server", tcp);
+    assert_eq!(plan(&setting, whole, whole)["connections"]["cut"], 0);
+    let unknown = plan(&setting, other, whole)["connections"]["unknown"].clone();
+    assert!(unknown.as_str().unwrap().contains("not the one in force"), "{unknown}");
+    // Nobody has to run for it: the table is in the kernel.
+    service.kill().unwrap();
+    announced(&plan(&setting, whole, without), REVOKED, udp);
+
+    let service = setting.start(whole).unwrap();
+    apply(&setting, without);
+    let after = datagrams.begun() + 1;
+    let received = transfer.received();
+    thread::sleep(Duration::from_millis(300));
+    assert!(transfer.received() > received, "the transfer goes on");
+    let transferred = transfer.finish().unwrap();
+    assert_eq!(transferred.sent, transferred.received);
+    let datagrams = datagrams.finish().unwrap();
+    assert!(datagrams.sent > after);
+    assert_eq!(datagrams.arrived(after..datagrams.sent), 0);
+    let revoked =
+        setting.metrics().unwrap().sum("clinigate_connection_changes_total", &[("change", "revoked")]);
+    assert_eq!(revoked.to_string(), "1");
+    drop(service);
+}
+
+/// What `plan` prints for programs.
+fn plan(setting: &Setting, old: &Path, new: &Path) -> Value {
+    let arguments = ["plan", old.to_str().unwrap(), new.to_str().unwrap(), "--format=json"];
+    let output = setting.command(&arguments).output().unwrap();
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
 /// The counters outlive two hundred generations: no packet is missing, none is counted twice.

@@ -5,8 +5,9 @@
 //! protocols and ports; [`reach`] asks the image's own tables about every combination, so an answer
 //! is exact, and is about what the kernel will run. [`invariant`] and [`expectation`] hold claims
 //! against it, [`explain`] says in words what it found. [`difference`] compares two policies, by their
-//! rules.
+//! rules; [`cut`] says which running connections a change would end.
 
+pub mod cut;
 pub mod difference;
 pub mod expectation;
 pub mod explain;

@@ -1,5 +1,6 @@
 //! `clinigate plan`: what a change of policy opens and closes.
 
+mod connections;
 mod render;
 mod revision;
 
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+
+use connections::{Connections, Listed};
 
 use super::instance::Instance;
 use super::{FormatArgument, Outcome, print, print_json};
@@ -23,7 +26,8 @@ const RUNNING: &str = "running";
 /// Show what a change of policy opens and closes: exactly, as sets, by the rule that causes it.
 ///
 /// Compares what both policies allow, not their text: renaming, sorting or splitting rules changes
-/// nothing. Exits with 0 if nothing changes in what passes, 10 if some packets do not pass any more
+/// nothing. Where OLD is in force on this machine, the running connections that the change would cut are
+/// shown, too. Exits with 0 if nothing changes in what passes, 10 if some packets do not pass any more
 /// (narrowing), 11 if some pass that did not (widening), 12 if both, and 2 if the policies cannot be
 /// read or have mistakes.
 #[derive(Debug, Args)]
@@ -35,6 +39,11 @@ pub(super) struct Plan {
     /// Take the policy before from this revision of git, from the same directory.
     #[arg(long, value_name = "REVISION")]
     git: Option<String>,
+    /// List this many of the running connections that would be cut, for each rule that admitted them:
+    /// a number, or `all`. Text and JSON list 5; Markdown lists none, for a merge request is seen by
+    /// many.
+    #[arg(long, value_name = "COUNT")]
+    connections: Option<Listed>,
     #[command(flatten)]
     instance: Instance,
 }
@@ -52,7 +61,10 @@ impl Plan {
             _ => bail!("--git says what the policy before is: give only the one after"),
         };
         let difference = compare(&old, &new)?;
-        let answer = render::Answer::new(&old, &new, &difference);
+        let unasked = if format == FormatArgument::Markdown { Listed::NONE } else { Listed::SOME };
+        let listed = self.connections.unwrap_or(unasked);
+        let connections = Connections::ask(&self.instance, &old, &new, listed);
+        let answer = render::Answer::new(&old, &new, &difference, connections);
         match format {
             FormatArgument::Json => print_json(&answer)?,
             FormatArgument::Text => print(answer.text())?,

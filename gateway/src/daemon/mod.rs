@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Gid;
 
 pub use look::Look;
-pub use prepare::{PrepareError, Text};
+pub use prepare::{PrepareError, Text, with_addresses};
 pub use run::{Ended, RunError, run};
 pub use service::ChangeError;
 

@@ -102,9 +102,7 @@ impl Text {
 
     /// Compiles it for a gateway that has `addresses`.
     pub fn prepare(self, addresses: Vec<IpAddr>) -> Result<Prepared, PrepareError> {
-        let mut policy = self.policy.clone();
-        add(&mut policy.segments[usize::from(SEGMENT_GATEWAY)].ranges, &addresses);
-        let image = compile(&policy)?;
+        let image = compile(&with_addresses(&self.policy, &addresses))?;
         Ok(Prepared { text: self, addresses, image })
     }
 }
@@ -135,6 +133,13 @@ impl Prepared {
         ];
         sizes.map(|(name, size)| (name.to_owned(), size as u64)).into()
     }
+}
+
+/// A policy on a gateway that has these addresses.
+pub fn with_addresses(policy: &Policy, addresses: &[IpAddr]) -> Policy {
+    let mut policy = policy.clone();
+    add(&mut policy.segments[usize::from(SEGMENT_GATEWAY)].ranges, addresses);
+    policy
 }
 
 fn mistakes(directory: &Path, files: &[SourceFile], errors: &[Diagnostic]) -> PrepareError {

@@ -1,5 +1,6 @@
 //! Links between programs and interfaces.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -120,6 +121,12 @@ impl Links {
                 self.find(target.ifindex, hook).is_some_and(|live| live.program == program.id)
             })
         })
+    }
+
+    /// Interfaces with an XDP program, by index, as they were called when it was attached.
+    pub(super) fn names(self) -> BTreeMap<u32, String> {
+        let links = self.0.into_iter().filter(|live| live.hook == Hook::Xdp && live.ifindex != 0);
+        links.map(|live| (live.ifindex, live.interface)).collect()
     }
 
     /// When the XDP program of an interface was attached.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use gateway_common::connection::{Bucket, Connection, State, WAYS};
 
@@ -56,18 +56,28 @@ impl LiveConnection {
 /// Every connection that is live at `now`.
 pub(super) fn dump(shared: &Shared, now: u64) -> Result<Vec<LiveConnection>, DataplaneError> {
     let mut live = Vec::new();
+    each(shared.connections.fd().as_fd(), shared.buckets, now, |connection| live.push(connection))?;
+    Ok(live)
+}
+
+/// Visits every connection that is live at `now`, some hundred buckets at a time.
+pub(super) fn each(
+    table: BorrowedFd<'_>,
+    buckets: u32,
+    now: u64,
+    mut visit: impl FnMut(LiveConnection),
+) -> Result<(), DataplaneError> {
     let visit = |_, element: &[u8]| {
         let Some(bucket) = sys::read::<Bucket>(element) else { return };
         for entry in bucket.entries {
             let Some(state) = State::from_number(entry.state) else { continue };
             if state != State::Free && entry.expires > now {
-                live.push(LiveConnection { entry, state, remaining: entry.expires - now });
+                visit(LiveConnection { entry, state, remaining: entry.expires - now });
             }
         }
     };
-    sys::read_array(shared.connections.fd().as_fd(), shared.buckets, size_of::<Bucket>(), visit)
-        .map_err(DataplaneError::bpf("cannot read the connection table"))?;
-    Ok(live)
+    sys::read_array(table, buckets, size_of::<Bucket>(), visit)
+        .map_err(DataplaneError::bpf("cannot read the connection table"))
 }
 
 /// Counts what [`dump`] found.

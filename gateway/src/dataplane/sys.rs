@@ -190,6 +190,14 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     bpf(OBJ_GET, &mut Pin { name: address(path.as_ptr()), ..Default::default() }).map(owned)
 }
 
+/// Opens a pinned map for reading alone: through this descriptor nothing can be written.
+pub(super) fn open_pin_to_read(path: &Path) -> io::Result<OwnedFd> {
+    // BPF_F_RDONLY (include/uapi/linux/bpf.h).
+    const READ_ONLY: u32 = 1 << 3;
+    let path = c_path(path)?;
+    bpf(OBJ_GET, &mut Pin { name: address(path.as_ptr()), flags: READ_ONLY, ..Default::default() }).map(owned)
+}
+
 /// Opens a program by its number.
 pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     bpf(PROG_GET_FD_BY_ID, &mut [id, 0_u32, 0, 0]).map(owned)

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::connections::Connections;
 use crate::assure::difference::words::{Sentence, Vocabulary};
 use crate::assure::difference::{Change, Difference, Setup};
 use crate::policy::model::{Policy, Rule, RuleKind};
@@ -24,6 +25,7 @@ pub(super) struct Answer {
     widening: Vec<Cause>,
     narrowing: Vec<Cause>,
     setup: Vec<Setup>,
+    connections: Connections,
 }
 
 /// A rule, and what it opens or closes.
@@ -51,7 +53,7 @@ struct About {
 }
 
 impl Answer {
-    pub(super) fn new(old: &Policy, new: &Policy, difference: &Difference) -> Self {
+    pub(super) fn new(old: &Policy, new: &Policy, difference: &Difference, connections: Connections) -> Self {
         Self {
             result: difference.effect().word(),
             widening: causes(
@@ -69,6 +71,7 @@ impl Answer {
                 difference,
             ),
             setup: difference.setup.clone(),
+            connections,
         }
     }
 
@@ -94,6 +97,7 @@ impl Answer {
             more(&mut text, "  ", self.setup.len(), CAUSES_SHOWN);
             text.push('\n');
         }
+        text += &self.connections.text();
         write(&mut text, format_args!("result: {}\n", self.result));
         text
     }
@@ -130,7 +134,7 @@ impl Answer {
             }
             more(&mut text, "- ", self.setup.len(), CAUSES_SHOWN);
         }
-        text
+        text + &self.connections.markdown()
     }
 
     fn directions(&self) -> impl Iterator<Item = (&'static str, &[Cause])> {
@@ -190,16 +194,21 @@ fn about(rule: &Rule, how: &'static str, policy: &'static str) -> About {
 
 fn rules(cause: &Cause, quote: &str) -> String {
     let rules = cause.rules.iter().map(|rule| {
-        let kind = match rule.kind {
-            RuleKind::Flow => "flow",
-            RuleKind::Vendor => "vendor access",
-            RuleKind::Deny => "deny",
-        };
+        let kind = kind(rule.kind);
         let (name, file) = (&rule.name, &rule.file);
         let old = if rule.policy == "old" { "old " } else { "" };
         format!("{kind} {quote}{name}{quote} {} ({old}{file}:{})", rule.how, rule.line)
     });
     rules.collect::<Vec<String>>().join(", ")
+}
+
+/// What people call a kind of rule.
+pub(super) const fn kind(kind: RuleKind) -> &'static str {
+    match kind {
+        RuleKind::Flow => "flow",
+        RuleKind::Vendor => "vendor access",
+        RuleKind::Deny => "deny",
+    }
 }
 
 fn line(flow: &Sentence) -> String {
@@ -230,6 +239,6 @@ fn more(text: &mut String, indent: &str, count: usize, shown: usize) {
     }
 }
 
-fn write(text: &mut String, words: std::fmt::Arguments<'_>) {
+pub(super) fn write(text: &mut String, words: std::fmt::Arguments<'_>) {
     text.write_fmt(words).expect("writing to a String does not fail");
 }
