@@ -32,7 +32,12 @@ fn build() -> Result<(), String> {
     require_linker()?;
 
     let target_dir = out.join("ebpf");
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // Profile settings in the environment are meant for the controller.
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PROFILE_")) {
+        command.env_remove(name);
+    }
+    let output = command
         .args(["build", "--release", "--quiet", "--package", "gateway-ebpf", "--bins"])
         .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)

@@ -30,6 +30,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if built.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The compiler's own target.
+pub(crate) fn host() -> Result<String> {
+    let version = process::output(process::command("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not name its host")?.to_owned())
+}
+
 /// Builds the controller and the lab, and returns the folder that they are in.
 ///
 /// Unoptimised: the fast path is the eBPF object, which is optimised in every profile, and building is most

@@ -9,6 +9,7 @@
 mod build;
 mod demo;
 mod faults;
+mod fuzz;
 mod lint;
 mod process;
 mod setup;
@@ -42,6 +43,8 @@ enum Command {
     Test(test::Arguments),
     /// Put faults into a copy of the tree, one at a time, and report which test sees each
     Faults(faults::Arguments),
+    /// Fuzz the targets one after the other, half an hour each (sets up cargo-fuzz first)
+    Fuzz(fuzz::Arguments),
     /// Formatting, clippy, licences and sources of the dependencies, documentation
     Lint,
 }
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Lint => lint::run(),
     };
     outcome.unwrap_or_else(|error| {

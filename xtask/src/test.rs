@@ -51,12 +51,7 @@ pub(crate) fn require_root(subcommand: &str) -> Result<()> {
 
 /// The environment variable that holds the program through which cargo starts tests.
 pub(crate) fn runner_variable() -> Result<String> {
-    let target = process::output(process::command("rustc").arg("-vV"))?;
-    let host = target
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc does not name its host")?;
-    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
+    Ok(format!("CARGO_TARGET_{}_RUNNER", build::host()?.to_uppercase().replace('-', "_")))
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

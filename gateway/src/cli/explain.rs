@@ -1,6 +1,6 @@
 //! `clinigate explain`: why something is allowed or not.
 
-mod packet;
+pub(crate) mod packet;
 mod text;
 
 use std::io::{self, Write as _};

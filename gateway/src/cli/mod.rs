@@ -5,7 +5,7 @@ mod apply;
 mod check;
 mod completions;
 mod detach;
-mod explain;
+pub(crate) mod explain;
 mod instance;
 mod plan;
 mod replay;

@@ -83,7 +83,7 @@ record! {
 
 /// Resolves a policy and the files of its tests. There are no expectations where either has a
 /// mistake.
-pub(super) fn resolve_tests(files: Vec<SourceFile>, tests: &[SourceFile]) -> (Resolved, Vec<Expectation>) {
+pub fn resolve_tests(files: Vec<SourceFile>, tests: &[SourceFile]) -> (Resolved, Vec<Expectation>) {
     let mut resolver = Resolver::of(files);
     let mut found = Vec::new();
     let mut seen = std::collections::HashMap::new();
@@ -112,8 +112,9 @@ pub(super) fn resolve_tests(files: Vec<SourceFile>, tests: &[SourceFile]) -> (Re
     (resolved, if is_sound { found } else { Vec::new() })
 }
 
-/// Resolves a policy and what somebody asks about it.
-pub(super) fn resolve_inquiry(files: Vec<SourceFile>, words: &Words) -> (Resolved, Inquiry) {
+/// Resolves a policy and what somebody asks about it. Mistakes in the words are among the policy's, at
+/// the place `--from`, `--to` or `--service`.
+pub fn resolve_inquiry(files: Vec<SourceFile>, words: &Words) -> (Resolved, Inquiry) {
     let mut resolver = Resolver::of(files);
     let list = |option: &str, words: &[String]| {
         let place = Place::of_file(option.into());

@@ -143,7 +143,9 @@ impl Capture {
         Self::read_from(path, file, BUFFER)
     }
 
-    fn read_from(
+    /// Reads what is not (yet) a file, through a buffer of so many bytes, and recognises its format;
+    /// errors call it `path`.
+    pub fn read_from(
         path: &Path,
         source: impl Read + Send + 'static,
         buffer: usize,

@@ -5,3 +5,4 @@ pub mod frames;
 pub mod packets;
 pub mod policies;
 pub mod script;
+pub mod words;

@@ -24,8 +24,12 @@ pub(crate) const BPF_LINKER: Tool =
 pub(crate) const CARGO_DENY: Tool =
     Tool { name: "cargo-deny", version: "0.20.2", options: &["--debug"], mend: "cargo xtask setup --ci" };
 
+/// Builds fuzz targets with libFuzzer and a sanitizer. Unoptimised: it only calls cargo.
+pub(crate) const CARGO_FUZZ: Tool =
+    Tool { name: "cargo-fuzz", version: "0.13.2", options: &["--debug"], mend: "cargo xtask fuzz" };
+
 impl Tool {
-    pub(super) fn provide(&self) -> Result<()> {
+    pub(crate) fn provide(&self) -> Result<()> {
         let Self { name, version, options, .. } = self;
         if self.found().as_deref() == Some(version) {
             say(name, format_args!("{version} present"));

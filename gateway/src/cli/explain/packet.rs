@@ -9,17 +9,17 @@ use crate::packet::{Arrival, PacketView, Transport};
 
 /// A packet and where it arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Packet {
+pub(crate) struct Packet {
     interface: String,
     outer: u16,
     vlan: u16,
-    pub(super) view: PacketView,
+    pub(crate) view: PacketView,
 }
 
 const SHAPE: &str = "expected such as \"tcp 10.0.0.1:49152 -> 10.0.1.1:104 arriving on eth1 with VLAN 40\"";
 
 /// Reads `PROTOCOL SOURCE -> DESTINATION arriving on INTERFACE [with VLAN TAG]`.
-pub(super) fn parse(text: &str) -> anyhow::Result<Packet> {
+pub(crate) fn parse(text: &str) -> anyhow::Result<Packet> {
     let (what, place) = text.split_once(" arriving on ").context(SHAPE)?;
     let (protocol, ends) = what.trim().split_once(' ').context(SHAPE)?;
     let (source, destination) = ends.split_once("->").context(SHAPE)?;
@@ -77,7 +77,7 @@ fn word<T: FromStr>(text: &str) -> anyhow::Result<T> {
 }
 
 impl Packet {
-    pub(super) fn arrival(&self) -> Arrival<'_> {
+    pub(crate) fn arrival(&self) -> Arrival<'_> {
         Arrival { interface: &self.interface, outer: self.outer, vlan: self.vlan }
     }
 

@@ -1,0 +1,60 @@
+//! Frames through a compiled policy and the oracle: both decide alike, whatever the frames say.
+//!
+//! An input is a number that chooses a policy ([`policies::ALL`]), then frames: the number of an
+//! interface, the frame's length, its bytes.
+
+use clinigate::oracle::Oracle;
+use clinigate::packet::{Arrival, Decision, PacketView, Transport};
+use clinigate::replay::view::{Service, View};
+
+use crate::policies::{self, Fixed};
+
+/// Reads an input.
+///
+/// # Panics
+/// Where the readings differ.
+pub fn run(bytes: &[u8]) {
+    let Some((policy, mut rest)) = bytes.split_first() else { return };
+    let fixed = &policies::ALL[usize::from(*policy) % policies::ALL.len()];
+    while let [interface, length, frames @ ..] = rest {
+        let (frame, next) = frames.split_at(frames.len().min(usize::from(*length)));
+        decided(fixed, interface_of(fixed, *interface), frame);
+        rest = next;
+    }
+}
+
+/// The interface that a number of an input means: one of the policy's, or one that it does not name.
+pub fn interface_of(fixed: &Fixed, number: u8) -> &str {
+    let interfaces = &fixed.policy.interfaces;
+    interfaces.get(usize::from(number) % (interfaces.len() + 1)).map_or("nowhere0", |named| &named.name)
+}
+
+/// The decision on a frame, as far as it is a packet that could open a connection.
+///
+/// # Panics
+/// Where image and oracle differ.
+pub fn decided(fixed: &Fixed, interface: &str, frame: &[u8]) -> Option<Decision> {
+    let view = View::of(frame);
+    let (outer, vlan) = view.tag.unwrap_or_default();
+    let arrival = Arrival { interface, outer, vlan };
+    let packet = packet_of(&view)?;
+    let decision = fixed.image.decide(arrival, &packet);
+    assert_eq!(decision, Some(Oracle::new(&fixed.policy).decide(arrival, &packet)), "{arrival:?} {packet:?}");
+    decision
+}
+
+fn packet_of(view: &View) -> Option<PacketView> {
+    let (source, destination) = view.source.zip(view.destination)?;
+    let ports = || view.ports.unwrap_or_default();
+    let transport = match view.service {
+        Service::Tcp(_) => Transport::Tcp { source: ports().0, destination: ports().1 },
+        Service::Udp(_) => Transport::Udp { source: ports().0, destination: ports().1 },
+        Service::Icmp(kind) => Transport::Icmp(kind),
+        Service::Icmpv6(kind) => Transport::Icmpv6(kind),
+        Service::Protocol(number) => Transport::Other(number),
+        Service::Nothing | Service::Arp | Service::EtherType(_) | Service::Ip | Service::Fragment(_) => {
+            return None;
+        }
+    };
+    Some(PacketView { source, destination, transport })
+}
