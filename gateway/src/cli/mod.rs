@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod detach;
 pub(crate) mod explain;
+mod export;
 mod instance;
 mod plan;
 mod replay;
@@ -61,6 +62,7 @@ enum Command {
     Explain(explain::Explain),
     Plan(plan::Plan),
     Replay(replay::Replay),
+    Export(export::Export),
     Schema(schema::Schema),
     Completions(completions::Completions),
 }
@@ -78,6 +80,7 @@ impl Cli {
             Command::Plan(command) => command.run(self.format),
             Command::Schema(command) => command.run(),
             Command::Replay(command) => command.run(self.format.plain()?),
+            Command::Export(command) => command.run(self.format.plain()?),
             Command::Completions(command) => command.run(),
         }
     }
