@@ -27,7 +27,9 @@ fn build() -> Result<(), String> {
     let cargo = variable("CARGO")?;
     let rustc = variable("RUSTC")?;
     let out = PathBuf::from(variable("OUT_DIR")?);
-    let object = out.join("clinigate-ebpf.o");
+    // The benchmark's programs are built beside them, for those who build with feature `testing`.
+    let testing = env::var_os("CARGO_FEATURE_TESTING").is_some();
+    let programs = if testing { &["clinigate-ebpf", "clinigate-bench"][..] } else { &["clinigate-ebpf"] };
     require_core_source(&rustc)?;
     require_linker()?;
 
@@ -38,7 +40,8 @@ fn build() -> Result<(), String> {
         command.env_remove(name);
     }
     let output = command
-        .args(["build", "--release", "--quiet", "--package", "gateway-ebpf", "--bins"])
+        .args(["build", "--release", "--quiet", "--package", "gateway-ebpf"])
+        .args(programs.iter().flat_map(|program| ["--bin", program]))
         .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core", "--target-dir"])
         .arg(&target_dir)
         .current_dir(&ebpf)
@@ -58,8 +61,11 @@ fn build() -> Result<(), String> {
     for line in diagnostics.lines() {
         println!("cargo::warning={line}");
     }
-    let built = target_dir.join("bpfel-unknown-none/release/clinigate-ebpf");
-    fs::copy(&built, &object).map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
+    for program in programs {
+        let built = target_dir.join("bpfel-unknown-none/release").join(program);
+        fs::copy(&built, out.join(program).with_extension("o"))
+            .map_err(|error| format!("cannot copy {}: {error}", built.display()))?;
+    }
     Ok(())
 }
 

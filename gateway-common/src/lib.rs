@@ -7,6 +7,7 @@
 #![no_std]
 #![allow(clippy::inline_always, reason = "the programs in the kernel must inline these")]
 
+pub mod bench;
 pub mod connection;
 pub mod counter;
 pub mod event;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::bench::BENCH_CRATE;
 use crate::{process, setup};
 
 /// The crate whose only target is the kernel; the controller's build script builds it.
@@ -22,7 +23,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::require_build_chain()?;
     let mut cargo = process::cargo();
-    cargo.args(["build", "--workspace", "--exclude", EBPF_CRATE]);
+    // The benchmark would give the controller the features that it needs for itself.
+    cargo.args(["build", "--workspace", "--exclude", EBPF_CRATE, "--exclude", BENCH_CRATE]);
     if arguments.release {
         cargo.arg("--release");
     }

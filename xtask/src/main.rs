@@ -6,6 +6,7 @@
 //! Words go to standard error; standard output carries data alone (the total of the tests, reports).
 //! Exit codes: 0 fine, 1 findings (a failed test, a lint), 2 wrong use or environment.
 
+mod bench;
 mod build;
 mod demo;
 mod faults;
@@ -41,6 +42,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run all tests, or those whose name contains FILTER (sets up first)
     Test(test::Arguments),
+    /// Measure what a decision costs, beside a baseline (sets up and builds first)
+    Bench(bench::Arguments),
     /// Put faults into a copy of the tree, one at a time, and report which test sees each
     Faults(faults::Arguments),
     /// Fuzz the targets one after the other, half an hour each (sets up cargo-fuzz first)
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Lint => lint::run(),
     };
     outcome.unwrap_or_else(|error| {

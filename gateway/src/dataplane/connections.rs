@@ -53,6 +53,13 @@ impl LiveConnection {
     }
 }
 
+/// Empties the table.
+pub(super) fn clear(shared: &Shared) -> Result<(), DataplaneError> {
+    let empty = vec![0; size_of::<Bucket>() * shared.buckets as usize];
+    sys::write_array(shared.connections.fd().as_fd(), size_of::<Bucket>(), &empty)
+        .map_err(DataplaneError::bpf("cannot clear CONNECTIONS"))
+}
+
 /// Every connection that is live at `now`.
 pub(super) fn dump(shared: &Shared, now: u64) -> Result<Vec<LiveConnection>, DataplaneError> {
     let mut live = Vec::new();

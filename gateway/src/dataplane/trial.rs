@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
-use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp};
+use aya::programs::{
+    ProgramError, ProgramInfo, SchedClassifier, TestRun, TestRunOptions, TestRunResult, Xdp,
+};
 use aya_obj::programs::XdpAttachType;
 use gateway_common::event::Event;
 use gateway_common::place::PlaceKey;
@@ -42,8 +44,18 @@ pub struct Trial {
     retired: Counts,
     interfaces: BTreeMap<String, u32>,
     declared: Declared,
+    timing: Timing,
     pins: Pins,
     _filesystem: OwnedFd,
+}
+
+/// Where a trial's programs have place and time from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timing {
+    /// A [`TestContext`] before the frame.
+    Context,
+    /// The kernel, as of a frame from the wire.
+    Kernel,
 }
 
 /// What a program did with a frame.
@@ -53,6 +65,19 @@ pub struct Outcome {
     pub action: u32,
     /// The frame as the program left it.
     pub frame: Vec<u8>,
+}
+
+/// How large a program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProgramSize {
+    /// Which one: `entry` or `judge`.
+    pub name: &'static str,
+    /// Instructions of BPF after verification, with what the verifier put in and took out.
+    pub instructions: u32,
+    /// Bytes of machine code.
+    pub machine_code: u32,
+    /// Steps that the verifier took.
+    pub verified: u32,
 }
 
 /// What test runs read and write, kept between them.
@@ -86,11 +111,25 @@ impl Trial {
     /// Loads `image` with the interfaces that it names standing for these indices; a place on any
     /// other interface is left out.
     pub fn new(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
+        Self::with(image, interfaces, Timing::Context)
+    }
+
+    /// The same with the very programs that interfaces run: place and time are the kernel's. For
+    /// measurements, which run [`Trial::entry`] themselves; of what runs frames here only that works.
+    pub fn as_attached(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
+        Self::with(image, interfaces, Timing::Kernel)
+    }
+
+    fn with(
+        image: &Image,
+        interfaces: &BTreeMap<String, u32>,
+        timing: Timing,
+    ) -> Result<Self, DataplaneError> {
         let filesystem = sys::private_bpffs().map_err(DataplaneError::bpf("cannot make a BPF filesystem"))?;
         let pins = Pins::new(&PathBuf::from(format!("/proc/self/fd/{}", filesystem.as_raw_fd())));
         let declared = Declared::parse()?;
         pins.create()?;
-        load(&pins, &declared, image, interfaces, 1)?;
+        load(&pins, &declared, image, interfaces, timing, 1)?;
         let shared = Shared::open(&pins)?;
         let generation = Generation::open(&pins, 1)?;
         shared.put_in_force(generation.judge())?;
@@ -104,6 +143,7 @@ impl Trial {
             retired: Counts::default(),
             interfaces: interfaces.clone(),
             declared,
+            timing,
             pins,
             _filesystem: filesystem,
         })
@@ -112,7 +152,7 @@ impl Trial {
     /// Puts another image in force; connections, fragments and events stay.
     pub fn swap(&mut self, image: &Image) -> Result<(), DataplaneError> {
         let number = self.generation.number + 1;
-        load(&self.pins, &self.declared, image, &self.interfaces, number)?;
+        load(&self.pins, &self.declared, image, &self.interfaces, self.timing, number)?;
         let next = Generation::open(&self.pins, number)?;
         self.shared.put_in_force(next.judge())?;
         self.retired.add(self.generation.counts(Some(&self.manifest))?);
@@ -211,6 +251,22 @@ impl Trial {
         Ok(Outcome { action: result.return_value, frame: output })
     }
 
+    /// The program that interfaces run.
+    pub fn entry(&self) -> &Xdp {
+        &self.entry
+    }
+
+    /// What the kernel made of the programs that a packet runs through.
+    pub fn sizes(&self) -> Result<[ProgramSize; 2], DataplaneError> {
+        let judge = self.pins.generation(self.generation.number).join("judge");
+        Ok([size("entry", &self.pins.entry(object::hash()))?, size("judge", &judge)?])
+    }
+
+    /// Forgets every connection.
+    pub fn forget_connections(&self) -> Result<(), DataplaneError> {
+        connections::clear(&self.shared)
+    }
+
     /// Number of the generation in force; the first is 1.
     pub fn generation(&self) -> u32 {
         self.generation.number
@@ -239,6 +295,17 @@ impl Trial {
     }
 }
 
+fn size(name: &'static str, pin: &Path) -> Result<ProgramSize, DataplaneError> {
+    let info = ProgramInfo::from_pin(pin).map_err(refused)?;
+    Ok(ProgramSize {
+        name,
+        // Each has 8 bytes (include/uapi/linux/bpf.h, struct bpf_insn).
+        instructions: info.size_translated().unwrap_or_default() / 8,
+        machine_code: info.size_jitted(),
+        verified: info.verified_instruction_count().unwrap_or_default(),
+    })
+}
+
 fn check_length(frame: &[u8]) -> Result<u32, DataplaneError> {
     let length = u32::try_from(frame.len()).ok().filter(|_| (FRAME_MIN..=FRAME_MAX).contains(&frame.len()));
     length.ok_or(DataplaneError::Frame { length: frame.len(), least: FRAME_MIN, most: FRAME_MAX })
@@ -249,13 +316,14 @@ fn load(
     declared: &Declared,
     image: &Image,
     interfaces: &BTreeMap<String, u32>,
+    timing: Timing,
     number: u32,
 ) -> Result<(), DataplaneError> {
     let buckets = shared::buckets_for(image.connections);
     let mut config = image.config;
     config.generation = number;
     config.hash_key = shared::hash_key(pins)?;
-    config.test_context = 1;
+    config.test_context = u32::from(timing == Timing::Context);
     config.bucket_mask = shared::existing_buckets(pins).unwrap_or(buckets) - 1;
     let place = |named: &NamedPlace| {
         let ifindex = *interfaces.get(&named.interface)?;

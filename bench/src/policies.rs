@@ -1,0 +1,77 @@
+//! What a policy costs before it is in force: text to model, model to tables, tables into the kernel.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail};
+use clinigate::compile::compile;
+use clinigate::dataplane::trial::Trial;
+use clinigate::policy::resolve;
+use clinigate::testing::hospital::Hospital;
+use serde::Serialize;
+
+use crate::clock::{Begun, Time};
+
+/// The cost of putting a policy in force.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Applied {
+    pub(crate) rules: usize,
+    pub(crate) text_bytes: usize,
+    pub(crate) segments: usize,
+    pub(crate) devices: usize,
+    /// From text to model.
+    pub(crate) resolve: Time,
+    /// From model to tables.
+    pub(crate) compile: Time,
+    /// Until the programs are verified, the tables filled and the generation in force.
+    pub(crate) load: Time,
+    pub(crate) table_bytes: u64,
+    pub(crate) programs: Vec<Program>,
+}
+
+/// What the kernel made of a program.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    /// Of BPF, verified.
+    pub(crate) instructions: u32,
+    /// Bytes.
+    pub(crate) machine_code: u32,
+    /// Steps of the verifier.
+    pub(crate) verified: u32,
+}
+
+/// Puts the hospital's policy in force in a trial.
+pub(crate) fn apply(hospital: &Hospital, interfaces: &BTreeMap<String, u32>) -> Result<(Trial, Applied)> {
+    let files = hospital.policy("lo");
+    let text_bytes = files.iter().map(|file| file.text.len()).sum();
+    let begun = Begun::now()?;
+    let resolved = resolve(files);
+    let resolve = begun.time()?;
+    let Some(policy) = resolved.policy else {
+        bail!("the hospital's policy has mistakes: {:?}", resolved.diagnostics.first())
+    };
+    let begun = Begun::now()?;
+    let image = compile(&policy)?;
+    let compile = begun.time()?;
+    let begun = Begun::now()?;
+    let trial = Trial::as_attached(&image, interfaces)?;
+    let load = begun.time()?;
+    let programs = trial.sizes()?.map(|size| Program {
+        name: size.name,
+        instructions: size.instructions,
+        machine_code: size.machine_code,
+        verified: size.verified,
+    });
+    let applied = Applied {
+        rules: hospital.rules(),
+        text_bytes,
+        segments: policy.segments.len(),
+        devices: policy.devices.len(),
+        resolve,
+        compile,
+        load,
+        table_bytes: image.manifest.table_bytes,
+        programs: programs.to_vec(),
+    };
+    Ok((trial, applied))
+}

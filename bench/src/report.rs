@@ -1,0 +1,111 @@
+//! The result as data, and as tables for people.
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::decision::{Cost, Decision, Kind};
+use crate::machine::Machine;
+use crate::policies::Applied;
+
+/// All that was measured in one run.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    pub(crate) policies: Vec<Applied>,
+    pub(crate) decision: Option<Decision>,
+}
+
+impl Report {
+    pub(crate) fn new() -> Self {
+        Self { machine: Machine::this(), policies: Vec::new(), decision: None }
+    }
+
+    /// Prints it as tables (Markdown).
+    pub(crate) fn print(&self) -> Result<()> {
+        let mut out = io::stdout().lock();
+        let Machine { processor, cpus, hypervisor, kernel, commit, load } = &self.machine;
+        let machine = if *hypervisor { ", virtual" } else { "" };
+        writeln!(out, "{processor}, {cpus} CPUs{machine}; Linux {kernel}; commit {commit}; load {load}\n")?;
+        if !self.policies.is_empty() {
+            policies(&mut out, &self.policies)?;
+        }
+        if let Some(decision) = &self.decision {
+            costs(&mut out, decision)?;
+        }
+        Ok(())
+    }
+}
+
+fn policies(out: &mut impl Write, policies: &[Applied]) -> Result<()> {
+    writeln!(
+        out,
+        "| Rules | Segments | Devices | Text | Read | Compile | Load | Tables | Judge: instructions | bytes | verifier steps |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|")?;
+    for applied in policies {
+        let Applied { rules, segments, devices, text_bytes, resolve, compile, load, table_bytes, programs } =
+            applied;
+        write!(
+            out,
+            "| {rules} | {segments} | {devices} | {} | {:.0} ms | {:.0} ms | {:.0} ms | {} |",
+            mebibytes(*text_bytes as u64),
+            resolve.cpu,
+            compile.cpu,
+            load.cpu,
+            mebibytes(*table_bytes),
+        )?;
+        if let Some(judge) = programs.iter().find(|program| program.name == "judge") {
+            write!(out, " {} | {} | {} |", judge.instructions, judge.machine_code, judge.verified)?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn mebibytes(bytes: u64) -> String {
+    let tenths = (bytes * 10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+fn costs(out: &mut impl Write, decision: &Decision) -> Result<()> {
+    writeln!(
+        out,
+        "Nanoseconds over the baseline (median of {} rounds, quartiles in brackets); the harness costs {:.1}.\n",
+        decision.rounds, decision.floor.median
+    )?;
+    let mut sizes: Vec<usize> = decision.costs.iter().map(|cost| cost.rules).collect();
+    sizes.dedup();
+    write!(out, "| Packet | | Baseline |")?;
+    for size in &sizes {
+        write!(out, " {size} rules |")?;
+    }
+    writeln!(out, "\n|---|---|---|{}", "---|".repeat(sizes.len()))?;
+    let of_first = decision.costs.iter().filter(|cost| cost.rules == sizes[0]);
+    for first in of_first {
+        let same =
+            |cost: &&Cost| cost.kind == first.kind && cost.ipv6 == first.ipv6 && cost.tagged == first.tagged;
+        let family = if first.ipv6 { "IPv6" } else { "IPv4" };
+        let tag = if first.tagged { ", tagged" } else { "" };
+        let baseline = first.baseline.median - decision.floor.median;
+        write!(out, "| {} | {family}{tag} | {baseline:.1} |", name(first.kind))?;
+        for cost in decision.costs.iter().filter(same) {
+            let over = cost.over;
+            write!(out, " {:.1} ({:.1} to {:.1}) |", over.median, over.low, over.high)?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::EstablishedTcp => "established TCP",
+        Kind::EstablishedUdp => "established UDP",
+        Kind::FirstAllowed => "first, allowed",
+        Kind::Denied => "denied",
+        Kind::Spoofed => "spoofed",
+    }
+}
