@@ -224,3 +224,50 @@ fn questions_with_mistakes_are_wrong_use() {
     let impossible = explain(&["--from", "10.10.40.1", "--to", "fd00:30::1"]);
     assert!(impossible.starts_with("exit code 1\n") && impossible.contains("impossible"), "{impossible}");
 }
+
+/// Runs `clinigate reach` on the reference hospital.
+fn reach(arguments: &[&str]) -> String {
+    run(&policies(), &[&["reach", "hospital"], arguments].concat())
+}
+
+#[test]
+fn a_chain_is_shown_hop_by_hop() {
+    let shown = reach(&["--from", "modalities", "--to", "his"]);
+    assert!(shown.starts_with("exit code 0\n"), "{shown}");
+    is_in_the_manual(&shown);
+    insta::assert_snapshot!("reach_chain", shown);
+    let json = ["--from", "monitors", "--to", "integration", "--format=json"];
+    insta::assert_snapshot!("reach_chain_json", reach(&json));
+}
+
+#[test]
+fn all_within_reach_is_listed_by_hops() {
+    let shown = reach(&["--from", "pumps"]);
+    assert!(shown.starts_with("exit code 0\n"), "{shown}");
+    is_in_the_manual(&shown);
+    insta::assert_snapshot!("reach_all", shown);
+    insta::assert_snapshot!(
+        "reach_all_json",
+        reach(&["--from", "ct-1", "--service", "https", "--format=json"])
+    );
+}
+
+#[test]
+fn what_no_chain_reaches_is_not_reachable() {
+    for (from, to, more) in [
+        ("information", "zone/clinical", ["--max-hops", "99"]),
+        ("modalities", "his", ["--max-hops", "2"]),
+        ("modalities", "his", ["--service", "dicom"]),
+        ("wan", "zone/clinical", ["--service", "any"]),
+    ] {
+        let shown = reach(&[&["--from", from, "--to", to, "--neighbours"][..], &more].concat());
+        assert!(shown.starts_with("exit code 1\n") && shown.contains("not reachable"), "{shown}");
+    }
+    let mistaken = reach(&["--from", "pumpz"]);
+    assert!(
+        mistaken.starts_with("exit code 2\n") && mistaken.contains("did you mean `pumps`?"),
+        "{mistaken}"
+    );
+    let wrong = reach(&["--from", "pumps", "--max-hops", "0"]);
+    assert!(wrong.starts_with("exit code 2\n"), "{wrong}");
+}

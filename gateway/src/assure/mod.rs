@@ -4,13 +4,15 @@
 //! classes are decided alike. [`space`] lists the addresses of an image by class, [`packets`] its
 //! protocols and ports; [`reach`] asks the image's own tables about every combination, so an answer
 //! is exact, and is about what the kernel will run. [`invariant`] and [`expectation`] hold claims
-//! against it, [`explain`] says in words what it found. [`difference`] compares two policies, by their
-//! rules; [`cut`] says which running connections a change would end.
+//! against it, [`explain`] says in words what it found; [`hops`] follows one connection after the other.
+//! [`difference`] compares two policies, by their rules; [`cut`] says which running connections a change
+//! would end.
 
 pub mod cut;
 pub mod difference;
 pub mod expectation;
 pub mod explain;
+pub mod hops;
 pub mod invariant;
 mod naming;
 pub mod packets;

@@ -12,7 +12,7 @@ use super::space::{Family, Party, Space, address};
 type Key = (SegmentId, u32, bool);
 
 /// Addresses as ranges of numbers, by family.
-type Ranges = BTreeMap<Family, Vec<(u128, u128)>>;
+pub(super) type Ranges = BTreeMap<Family, Vec<(u128, u128)>>;
 
 /// Ranges of one segment that are listed.
 const SHOWN: usize = 6;
@@ -62,49 +62,59 @@ impl<'a> Names<'a> {
         let mut names = Vec::new();
         for (id, ranges) in segments {
             let set = AddressSet { segments: [id].into(), ..AddressSet::default() };
-            let mut whole = Ranges::new();
-            for party in parties(&set).iter().filter(|party| !party.nameless) {
-                add(&mut whole, party.family, &party.ranges);
-            }
-            let named = |family| match (ranges.get(&family), whole.get(&family)) {
-                (Some(part), Some(whole)) => ranges::is_subset(whole, part),
-                (part, whole) => part.is_none() && whole.is_none(),
-            };
-            let segment = self.policy.segment(id).name.clone();
-            match (named(Family::V4), named(Family::V6)) {
-                (true, true) => names.push(segment),
-                (true, false) if !ranges.contains_key(&Family::V6) => names.push(format!("{segment} (IPv4)")),
-                (false, true) if !ranges.contains_key(&Family::V4) => names.push(format!("{segment} (IPv6)")),
-                _ => names.extend(self.parts(&ranges)),
-            }
-        }
-        names
-    }
-
-    /// A device, or the addresses one by one.
-    fn parts(&self, ranges: &Ranges) -> Vec<String> {
-        let hosts =
-            |(family, range): (Family, (u128, u128))| (range.0 == range.1).then(|| address(family, range.0));
-        let flat: Vec<(Family, (u128, u128))> =
-            ranges.iter().flat_map(|(family, list)| list.iter().map(|range| (*family, *range))).collect();
-        let single: Option<BTreeSet<IpAddr>> = flat.iter().copied().map(hosts).collect();
-        let device = single.and_then(|hosts| {
-            let is_it = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>() == hosts;
-            self.policy.devices.iter().find(|device| is_it(&device.addresses))
-        });
-        if let Some(device) = device {
-            return vec![device.name.clone()];
-        }
-        let mut names: Vec<String> =
-            flat.iter().take(SHOWN).map(|&(family, range)| span(family, range)).collect();
-        if let more @ 1.. = flat.len().saturating_sub(SHOWN) {
-            names.push(format!("{more} more ranges"));
+            names.extend(segment_part(self.policy, id, &ranges, &parties(&set)));
         }
         names
     }
 }
 
-fn add(ranges: &mut Ranges, family: Family, found: &[(u128, u128)]) {
+/// Addresses of a segment: its name where they are all of `parties`, else what they are.
+pub(super) fn segment_part(
+    policy: &Policy,
+    id: SegmentId,
+    ranges: &Ranges,
+    parties: &[Party],
+) -> Vec<String> {
+    let mut whole = Ranges::new();
+    for party in parties.iter().filter(|party| !party.nameless) {
+        add(&mut whole, party.family, &party.ranges);
+    }
+    let named = |family| match (ranges.get(&family), whole.get(&family)) {
+        (Some(part), Some(whole)) => ranges::is_subset(whole, part),
+        (part, whole) => part.is_none() && whole.is_none(),
+    };
+    let segment = &policy.segment(id).name;
+    match (named(Family::V4), named(Family::V6)) {
+        (true, true) => vec![segment.clone()],
+        (true, false) if !ranges.contains_key(&Family::V6) => vec![format!("{segment} (IPv4)")],
+        (false, true) if !ranges.contains_key(&Family::V4) => vec![format!("{segment} (IPv6)")],
+        _ => parts(policy, ranges),
+    }
+}
+
+/// A device, or the addresses one by one.
+fn parts(policy: &Policy, ranges: &Ranges) -> Vec<String> {
+    let hosts =
+        |(family, range): (Family, (u128, u128))| (range.0 == range.1).then(|| address(family, range.0));
+    let flat: Vec<(Family, (u128, u128))> =
+        ranges.iter().flat_map(|(family, list)| list.iter().map(|range| (*family, *range))).collect();
+    let single: Option<BTreeSet<IpAddr>> = flat.iter().copied().map(hosts).collect();
+    let device = single.and_then(|hosts| {
+        let is_it = |addresses: &[IpAddr]| addresses.iter().copied().collect::<BTreeSet<_>>() == hosts;
+        policy.devices.iter().find(|device| is_it(&device.addresses))
+    });
+    if let Some(device) = device {
+        return vec![device.name.clone()];
+    }
+    let mut names: Vec<String> =
+        flat.iter().take(SHOWN).map(|&(family, range)| span(family, range)).collect();
+    if let more @ 1.. = flat.len().saturating_sub(SHOWN) {
+        names.push(format!("{more} more ranges"));
+    }
+    names
+}
+
+pub(super) fn add(ranges: &mut Ranges, family: Family, found: &[(u128, u128)]) {
     let known = ranges.entry(family).or_default();
     *known = ranges::union(known, found);
 }

@@ -144,11 +144,15 @@ impl<'i> Space<'i> {
 impl Party {
     /// One of the addresses, one that a host could well have: no network's first.
     pub fn host(&self) -> IpAddr {
-        let (first, last) = self.ranges[0];
-        let second = first.saturating_add(1).min(last);
-        let number = if first.trailing_zeros() >= 8 { second } else { first };
-        address(self.family, number)
+        address(self.family, likely(&self.ranges))
     }
+}
+
+/// An address of some ranges, the first of which is looked at: no network's first, if it may be.
+pub(super) fn likely(ranges: &[(u128, u128)]) -> u128 {
+    let (first, last) = ranges[0];
+    let second = first.saturating_add(1).min(last);
+    if first.trailing_zeros() >= 8 { second } else { first }
 }
 
 /// An address of a family from its number.

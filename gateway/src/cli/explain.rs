@@ -20,6 +20,8 @@ use crate::policy::model::Policy;
 use crate::policy::render::Report;
 use crate::policy::{self, Loaded};
 
+pub(super) use text::named;
+
 /// Explain whether one may open connections to another: by which rule, or what is missing.
 ///
 /// Answers for every packet from one to the other, proven on the tables that the kernel would get. Exits
@@ -131,7 +133,7 @@ impl Explain {
 }
 
 /// The policy, where neither it nor the question has a mistake.
-fn sound(loaded: Loaded) -> anyhow::Result<Policy> {
+pub(super) fn sound(loaded: Loaded) -> anyhow::Result<Policy> {
     let Some(policy) = loaded.policy else {
         let report = Report::new(&loaded.sources, false);
         let mut words = io::stderr().lock();

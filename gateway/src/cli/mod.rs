@@ -9,6 +9,7 @@ pub(crate) mod explain;
 mod export;
 mod instance;
 mod plan;
+mod reach;
 mod replay;
 mod run;
 mod schema;
@@ -60,6 +61,7 @@ enum Command {
     Check(check::Check),
     Test(test::Test),
     Explain(explain::Explain),
+    Reach(reach::Reach),
     Plan(plan::Plan),
     Replay(replay::Replay),
     Export(export::Export),
@@ -77,6 +79,7 @@ impl Cli {
             Command::Check(command) => command.run(self.format.plain()?),
             Command::Test(command) => command.run(self.format),
             Command::Explain(command) => command.run(self.format.plain()?),
+            Command::Reach(command) => command.run(self.format.plain()?),
             Command::Plan(command) => command.run(self.format),
             Command::Schema(command) => command.run(),
             Command::Replay(command) => command.run(self.format.plain()?),

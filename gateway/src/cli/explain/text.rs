@@ -78,7 +78,8 @@ fn about(text: &mut String, refusal: Option<&Refusal>, needed: Option<&str>, den
     }
 }
 
-fn named(rule: &Named) -> String {
+/// A rule, where it stands and why.
+pub(in crate::cli) fn named(rule: &Named) -> String {
     let Named { name, kind, origin, purpose } = rule;
     let purpose = purpose.as_ref().map(|purpose| format!(" ({purpose})")).unwrap_or_default();
     format!("{kind} `{name}` at {}:{}{purpose}", origin.file, origin.line)
