@@ -57,12 +57,15 @@ fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 fn a_restart_keeps_the_generation_that_it_finds() {
     let (_hospital, setting, directory) = build();
     setting.start(&directory).unwrap().kill().unwrap();
+    let code = || setting.command(&["status"]).output().unwrap().status.code();
+    assert_eq!(code(), Some(1), "something needs attention");
     let alone = status(&setting);
     assert!(alone["service"].is_null() && alone["policy"]["generation"] == 1, "{alone}");
     assert!(alone["findings"][0].as_str().unwrap().contains("the controller is not running"), "{alone}");
     let again = setting.start(&directory).unwrap();
     let found = status(&setting);
     assert!(found["policy"]["generation"] == 1 && found["findings"] == Value::Array(Vec::new()), "{found}");
+    assert_eq!(code(), Some(0));
     drop(again);
 }
 

@@ -83,6 +83,9 @@ fn a_policy_with_a_mistake_leaves_the_old_one_in_force() {
     .unwrap();
     let refusal = setting.call(&["apply", broken.to_str().unwrap()]).unwrap_err().to_string();
     assert!(refusal.contains("pumps-never-world") && refusal.contains("more.yaml"), "{refusal}");
+    let code = |directory: &str| setting.command(&["apply", directory]).output().unwrap().status.code();
+    assert_eq!(code(broken.to_str().unwrap()), Some(1), "mistakes are findings");
+    assert_eq!(code("/nonexistent"), Some(2), "a directory that is not there is wrong use");
     assert_eq!(generation(&setting.metrics().unwrap()), before);
     drop(service);
 }

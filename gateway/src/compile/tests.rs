@@ -13,7 +13,7 @@ use proptest::test_runner::TestRunner;
 use super::*;
 use crate::oracle::Oracle;
 use crate::packet::{Arrival, Transport};
-use crate::policy::model::{ANY_PORT, AddressSet, Ranges, Rule, RuleKind, ServiceMatch};
+use crate::policy::model::{ANY_PORT, AddressSet, Ranges, Rule, RuleKind, Service, ServiceMatch};
 use crate::testing::packets::{self, Edges};
 use crate::testing::policies;
 
@@ -181,6 +181,32 @@ fn too_much_is_refused_with_the_limit_and_the_remedy() {
     let mut policy = two_segments();
     policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(99))];
     assert_eq!(compile(&policy).unwrap_err(), CompileError::DanglingRule { rule: String::new() });
+}
+
+#[test]
+fn too_many_service_classes_are_refused() {
+    let port = |number: u32| {
+        let ports = u16::try_from(number % (1 << 16)).unwrap();
+        let destination = (ports, ports);
+        match number >> 16 {
+            0 => ServiceMatch::Tcp { source: ANY_PORT, destination },
+            _ => ServiceMatch::Udp { source: ANY_PORT, destination },
+        }
+    };
+    let with = |services: u32| {
+        let mut policy = two_segments();
+        let service = policy.services[0].clone();
+        policy.services =
+            (0..services).map(|number| Service { matches: vec![port(number)], ..service.clone() }).collect();
+        let all = (0..policy.services.len()).collect();
+        policy.rules = vec![Rule { services: all, ..rule(RuleKind::Flow, whole(4), whole(5)) }];
+        compile(&policy)
+    };
+    // What no service names is a class, too.
+    assert_eq!(with((1 << 16) - 1).unwrap().config.services, 1 << 16);
+    let what = "destination port";
+    let error = CompileError::ServiceClasses { what, count: (1 << 16) + 1, limit: 1 << 16 };
+    assert_eq!(with(1 << 16).unwrap_err(), error);
 }
 
 #[test]

@@ -157,6 +157,18 @@ fn settings_are_read() {
     assert_eq!(policy.settings.event_rate, 7);
 }
 
+/// A table of connections has a smallest and a largest size, and one unless the policy says.
+#[test]
+fn a_connection_table_has_bounds() {
+    assert_eq!(policy("settings: { midstream: false }").settings.connections, 131_072);
+    for (number, is_fine) in [(1023, false), (1024, true), (16_777_216, true), (16_777_217, false)] {
+        let text = format!("{SEGMENTS}\nsettings: {{ connections: {number} }}\n");
+        let resolved = resolve(vec![SourceFile::new("a.yaml", text)]);
+        let mistakes = resolved.diagnostics.iter().filter(|it| it.is_error()).count();
+        assert_eq!(mistakes == 0, is_fine, "{number}: {:?}", resolved.diagnostics);
+    }
+}
+
 /// Semantics, 2: a policy is a directory of files, read as one, in whatever order.
 #[test]
 fn order_of_files_never_matters() {

@@ -215,6 +215,18 @@ proptest! {
         prop_assert!(difference.setup.is_empty());
     }
 
+    /// Allowed is the union of all flows but what a deny names: the order of rules has no part in it.
+    #[test]
+    fn order_of_rules_never_matters(policy in policies::policy(), places in vec(any::<Index>(), 0..8)) {
+        let mut other = policy.clone();
+        other.rules.reverse();
+        for place in places.iter().filter(|_| !policy.rules.is_empty()) {
+            let last = other.rules.len() - 1;
+            other.rules.swap(place.index(last + 1), last);
+        }
+        prop_assert_eq!(compare(&policy, &other).unwrap().effect(), Effect::default());
+    }
+
     /// What opens in one direction closes in the other.
     #[test]
     fn going_back_undoes_it(old in policies::policy(), new in policies::policy()) {

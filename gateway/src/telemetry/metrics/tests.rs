@@ -117,6 +117,42 @@ fn every_counter_is_shown_once_under_both_of_its_segments() {
     assert!(!page.contains("truncated"), "nothing happened for this reason:\n{page}");
 }
 
+/// The manual lists the labels; none of them holds an address.
+#[test]
+fn labels_are_names_and_words() {
+    const KNOWN: [&str; 16] = [
+        "segment",
+        "direction",
+        "verdict",
+        "reason",
+        "source",
+        "destination",
+        "rule",
+        "kind",
+        "commit",
+        "hash",
+        "generation",
+        "result",
+        "state",
+        "change",
+        "interface",
+        "mode",
+    ];
+    let page = page(Some(&reading()));
+    let mut seen = 0;
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let Some((_, labels)) = line.split_once('{') else { continue };
+        for label in labels.split("=\"").filter_map(|part| part.rsplit(['{', ',', '"']).next()) {
+            if label.is_empty() || label.contains(['}', ' ']) {
+                continue;
+            }
+            assert!(KNOWN.contains(&label) || ["le", "version"].contains(&label), "{label} in {line}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{seen} labels");
+}
+
 #[test]
 fn the_sum_over_segments_is_twice_the_packets() {
     let page = page(Some(&reading()));
