@@ -53,4 +53,10 @@ pub struct Health {
     pub fragments_recorded: u64,
     /// First fragments that could not be recorded.
     pub fragments_refused: u64,
+    /// Packets that XDP forwarded.
+    pub forwarded: u64,
+    /// Packets handed to the kernel's stack while XDP forwards: for the gateway, or unusual.
+    pub handed_over: u64,
+    /// Frames of the gateway itself whose tags nobody knows: dropped on their way out of a trunk.
+    pub untagged: u64,
 }

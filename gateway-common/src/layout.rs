@@ -71,8 +71,21 @@ pub mod generation {
     /// Per-CPU array of [`crate::counter::RuleCounters`], by rule divided by
     /// [`crate::counter::RULES_PER_ELEMENT`].
     pub const RULE_COUNTERS: &str = "RULE_COUNTERS";
+    /// Hash of [`crate::place::PlaceKey`] to [`crate::forward::Leg`]; one entry where XDP does not forward,
+    /// as the three below.
+    pub const LEGS: &str = "LEGS";
+    /// Hash of device index (`u32`) to [`crate::forward::Exit`].
+    pub const EXITS: &str = "EXITS";
+    /// Hash of [`crate::forward::TagKey`] to [`crate::forward::Tags`].
+    pub const TAGS: &str = "TAGS";
+    /// Device map: the interfaces of the policy, by slot.
+    pub const DEVICES: &str = "DEVICES";
     /// All of them. Arrays are made with `BPF_F_MMAPABLE`, hashes and per-CPU arrays are not.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 17] = [
+        LEGS,
+        EXITS,
+        TAGS,
+        DEVICES,
         PLACES,
         ETHERTYPES,
         V4,

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod connection;
 pub mod counter;
 pub mod event;
+pub mod forward;
 pub mod fragment;
 pub mod layout;
 pub mod place;

@@ -140,8 +140,8 @@ pub struct Config {
     pub event_rate: u32,
     /// Buckets of the connection table, a power of two, less one; the dataplane's to set.
     pub bucket_mask: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: allowed packets are forwarded here, past the kernel's stack.
+    pub forwarding: u32,
 }
 
 /// Stands before the frame, as XDP metadata, in test runs of a program with

@@ -18,7 +18,7 @@ static CONFIG: Config = Config {
     neighbour_rate: 0,
     event_rate: 0,
     bucket_mask: 0,
-    reserved: 0,
+    forwarding: 0,
 };
 
 macro_rules! fields {
@@ -43,7 +43,8 @@ fields!(
     test_context,
     neighbour_rate,
     event_rate,
-    bucket_mask
+    bucket_mask,
+    forwarding
 );
 
 /// Nanoseconds of idleness after which a connection in `state` ends.

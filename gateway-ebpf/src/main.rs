@@ -8,6 +8,10 @@
 )]
 #![expect(clippy::needless_pass_by_value, reason = "the macros of aya hand the context over by value")]
 #![allow(clippy::cast_possible_truncation, reason = "hashes and packed numbers are taken apart by casts")]
+#![allow(
+    clippy::cast_possible_wrap,
+    reason = "offsets into a frame are small, and pointers here have 64 bits"
+)]
 #![no_main]
 
 mod budget;
@@ -17,6 +21,7 @@ mod config;
 mod conntrack;
 mod egress;
 mod events;
+mod forward;
 mod fragments;
 mod frame;
 mod health;
@@ -31,11 +36,12 @@ mod packet;
 mod parse;
 mod place;
 mod revalidate;
+mod station;
 mod transport;
 mod verdict;
 mod work;
 
-use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
+use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::debug;
@@ -81,14 +87,18 @@ fn clinigate_judge(context: XdpContext) -> u32 {
     if verdict == Verdict::Drop || verdict == Verdict::Audit {
         events::report(judgement, verdict, link, packet, frame::length(&context), now);
     }
-    if verdict == Verdict::Drop { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+    if verdict == Verdict::Drop {
+        return xdp_action::XDP_DROP;
+    }
+    if config::forwarding() == 1 { forward::forward(&context) } else { xdp_action::XDP_PASS }
 }
 
-/// Egress: records connections that the gateway itself opens, so that their replies come in.
+/// Egress: records connections that the gateway itself opens, so that their replies come in; tags frames
+/// where the kernel has no device that would.
 #[classifier]
 fn clinigate_out(context: TcContext) -> i32 {
     egress::record(&context);
-    TC_ACT_UNSPEC
+    station::tag(&context)
 }
 
 #[panic_handler]

@@ -1,11 +1,12 @@
 //! Every map of the programs. Sizes given here are the smallest: the controller sets the real ones
 //! when it loads (see `gateway_common::layout`).
 
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use gateway_common::connection::Bucket;
 use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
 use gateway_common::event::Event;
+use gateway_common::forward::{Exit, Leg, StationKey, TagKey, Tags};
 use gateway_common::fragment::{Fragment, FragmentKey};
 use gateway_common::place::{Place, PlaceKey};
 use gateway_common::table::{Atom, PAGE};
@@ -60,6 +61,19 @@ pub(crate) static SEGMENTS: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
 pub(crate) static PAIR_COUNTERS: PerCpuArray<PairCounters, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static RULE_COUNTERS: PerCpuArray<RuleCounters, 1> = PerCpuArray::new();
+
+// Forwarding in XDP.
+
+#[btf_map]
+pub(crate) static LEGS: HashMap<PlaceKey, Leg, 1, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub(crate) static EXITS: HashMap<u32, Exit, 1, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub(crate) static TAGS: HashMap<TagKey, Tags, 1, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub(crate) static DEVICES: DevMap<1> = DevMap::new();
+#[btf_map]
+pub(crate) static STATIONS: LruHashMap<StationKey, Tags, 4096> = LruHashMap::new();
 
 // Scratch: budgets that begin anew with each generation.
 

@@ -19,6 +19,7 @@ pub(crate) mod flag {
 pub(crate) mod icmp {
     pub(crate) const ECHO_REPLY: u8 = 0;
     pub(crate) const UNREACHABLE: u8 = 3;
+    pub(crate) const REDIRECT: u8 = 5;
     pub(crate) const ECHO: u8 = 8;
     pub(crate) const TIME_EXCEEDED: u8 = 11;
     pub(crate) const PARAMETER_PROBLEM: u8 = 12;

@@ -196,6 +196,11 @@ impl Wire {
         opened.with_context(|| format!("no packet socket on {interface} in {}", namespace.name()))
     }
 
+    /// The socket itself.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Sends one frame as it stands.
     pub fn send(&self, frame: &[u8]) -> Result<()> {
         self.socket.send(frame).context("cannot send a frame")?;

@@ -12,4 +12,5 @@ pub mod peers;
 pub mod policy;
 pub mod run;
 pub mod service;
+pub mod switch;
 pub mod traffic;

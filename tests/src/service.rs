@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use crate::hospital::Hospital;
 use crate::metrics::{self, Metrics};
 use crate::namespace::{Namespace, Process, tool};
+use crate::run::Run;
 
 /// Where the service answers in its namespace.
 pub fn address() -> SocketAddr {
@@ -52,11 +53,16 @@ pub struct Service {
 impl Setting {
     /// The service of this hospital's gateway.
     pub fn new(hospital: &Hospital, binary: PathBuf) -> Self {
+        Self::at(&hospital.gateway, hospital.run(), binary)
+    }
+
+    /// The service of any gateway of a run.
+    pub fn at(gateway: &Namespace, run: &Run, binary: PathBuf) -> Self {
         Self {
             binary,
-            gateway: hospital.gateway.clone(),
-            directory: hospital.run().directory().to_owned(),
-            pin_root: hospital.run().bpffs().join("clinigate"),
+            gateway: gateway.clone(),
+            directory: run.directory().to_owned(),
+            pin_root: run.bpffs().join("clinigate"),
         }
     }
 

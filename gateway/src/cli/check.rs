@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Format, Outcome, print, print_json};
 use crate::assure::invariant;
 use crate::policy::diagnostic::{Diagnostic, Place, sort};
-use crate::policy::model::{Policy, RuleKind};
+use crate::policy::model::{Forwarding, Policy, RuleKind};
 use crate::policy::render::Report;
 use crate::policy::{self, Loaded, lints};
 
@@ -78,6 +78,8 @@ struct Summary<'a> {
     proven: usize,
     /// Rules in force that carry protected health information unencrypted.
     cleartext_phi: Vec<&'a str>,
+    /// Who sends allowed packets on.
+    forwarding: Forwarding,
 }
 
 impl<'a> Answer<'a> {
@@ -109,6 +111,7 @@ impl<'a> Summary<'a> {
             vendor_rules: rules(RuleKind::Vendor),
             invariants: policy.invariants.len(),
             proven: policy.invariants.len() - loaded.diagnostics.iter().filter(unproven).count(),
+            forwarding: policy.settings.forwarding,
             cleartext_phi: exposed.map(|rule| rule.name.as_str()).collect(),
         }
     }
@@ -138,6 +141,9 @@ fn text(loaded: &Loaded, answer: &Answer<'_>, styled: bool) -> String {
         if summary.invariants > 0 {
             let holds = count((summary.proven, "invariant holds", "invariants hold"));
             writeln!(text, "{holds}, proven over all packets").expect("writing to a String does not fail");
+        }
+        if summary.forwarding == Forwarding::Xdp {
+            text += "XDP forwards what is allowed: the kernel's own firewall does not see it\n";
         }
         if !summary.cleartext_phi.is_empty() {
             let rules = count((summary.cleartext_phi.len(), "rule carries", "rules carry"));

@@ -68,6 +68,9 @@ pub struct Manifest {
     pub interfaces: Vec<InterfaceEntry>,
     /// Bytes of all tables together.
     pub table_bytes: u64,
+    /// Allowed packets are forwarded by XDP.
+    #[serde(default)]
+    pub forwarding: bool,
 }
 
 impl Manifest {

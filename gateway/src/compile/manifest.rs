@@ -1,6 +1,6 @@
 //! What the numbers of a generation stand for.
 
-use crate::policy::model::{InterfaceKind, Policy, Rule, Segment};
+use crate::policy::model::{Forwarding, InterfaceKind, Policy, Rule, Segment};
 
 use super::image::{InterfaceEntry, Manifest, RuleEntry, SegmentEntry};
 use super::place::segments_of;
@@ -21,6 +21,7 @@ pub(super) fn manifest(policy: &Policy, table_bytes: u64) -> Manifest {
             })
             .collect(),
         table_bytes,
+        forwarding: policy.settings.forwarding == Forwarding::Xdp,
     }
 }
 

@@ -10,7 +10,7 @@ use gateway_common::place::SEGMENT_LIMIT;
 use gateway_common::reason::Mode;
 use gateway_common::table::{Atom, Config};
 
-use crate::policy::model::{Policy, SegmentId};
+use crate::policy::model::{Forwarding, Policy, SegmentId};
 
 mod address;
 mod block;
@@ -58,6 +58,7 @@ pub fn compile(policy: &Policy) -> Result<Image, CompileError> {
             services: services.classes,
             source_ports: services.source_port_classes,
             midstream: u32::from(policy.settings.midstream),
+            forwarding: u32::from(policy.settings.forwarding == Forwarding::Xdp),
             timeouts: policy.settings.timeouts,
             neighbour_rate: policy.settings.neighbour_rate,
             event_rate: policy.settings.event_rate,

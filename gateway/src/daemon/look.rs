@@ -243,6 +243,7 @@ mod tests {
                 segments: vec![SegmentId(4)],
             }],
             table_bytes: 10,
+            forwarding: false,
         };
         let mut counters = Counters::default();
         for (verdict, reason, packets) in [

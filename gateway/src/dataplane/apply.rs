@@ -7,18 +7,20 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use gateway_common::connection::WAYS;
-use gateway_common::place::PlaceKey;
+use gateway_common::place::{Place, PlaceKey};
 
 use super::attach::{self, Journal, Links, Pinned, Programs, Target};
+use super::devices;
 use super::error::DataplaneError;
+use super::forward::Forwarding;
 use super::generation::Generation;
 use super::netlink::{self, AttachedMode};
 use super::object::{self, Load};
 use super::pins;
 use super::shared::{self, Found, Shared};
-use super::state::{Description, Record};
+use super::state::{Description, Record, StoredPlace};
 use super::{Active, Dataplane, Force, XdpMode, local_addresses, offload, sys};
-use crate::compile::image::{Image, NamedPlace};
+use crate::compile::image::{Image, Manifest, NamedPlace};
 
 /// What an apply did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +145,10 @@ impl Dataplane {
             // The slot may hold the only reference to what is in force.
             let before = shared.in_force()?.map(sys::program_by_id).transpose();
             let generation = Generation::open(&self.pins, number)?;
+            if description.manifest.forwarding {
+                let places = placed(&description.places, targets);
+                generation.set_forwarding(&forwarding(&description.manifest, &places, targets)?)?;
+            }
             let programs = Programs {
                 entry: Pinned::open(&self.pins.entry(object::hash()))?,
                 egress: Pinned::open(&directory.join("egress"))?,
@@ -217,6 +223,25 @@ impl Dataplane {
         }
         Ok(())
     }
+}
+
+/// The places of a description on the interfaces that exist.
+pub(super) fn placed(places: &[StoredPlace], targets: &[Target]) -> Vec<(PlaceKey, Place)> {
+    let placed = places.iter().filter_map(|place| {
+        let target = targets.iter().find(|target| target.name == place.interface)?;
+        Some(place.on(target.ifindex))
+    });
+    placed.collect()
+}
+
+/// The tables of forwarding, for the devices that there are now.
+pub(super) fn forwarding(
+    manifest: &Manifest,
+    places: &[(PlaceKey, Place)],
+    targets: &[Target],
+) -> Result<Forwarding, DataplaneError> {
+    let devices = devices::list().map_err(DataplaneError::bpf("cannot list the network devices"))?;
+    Ok(Forwarding::of(manifest, places, targets, &devices))
 }
 
 fn settle_offloads(targets: &[Target]) -> Result<Vec<(String, &'static str)>, DataplaneError> {

@@ -160,4 +160,7 @@ fn add_health(to: &mut Health, cpu: Health) {
     to.connections_revoked += cpu.connections_revoked;
     to.fragments_recorded += cpu.fragments_recorded;
     to.fragments_refused += cpu.fragments_refused;
+    to.forwarded += cpu.forwarded;
+    to.handed_over += cpu.handed_over;
+    to.untagged += cpu.untagged;
 }

@@ -10,6 +10,7 @@ use gateway_common::place::{Place, PlaceKey};
 
 use super::counters::{self, Counts};
 use super::error::DataplaneError;
+use super::forward::{self, Forwarding, ForwardingMaps};
 use super::pins::Pins;
 use super::sys;
 use crate::compile::image::Manifest;
@@ -21,6 +22,7 @@ pub(super) struct Generation {
     pub(super) program: u32,
     judge: OwnedFd,
     places: MapData,
+    forwarding: ForwardingMaps,
     pair_counters: MapData,
     rule_counters: MapData,
 }
@@ -60,6 +62,7 @@ impl Generation {
             program: program.id(),
             judge: open("judge")?,
             places,
+            forwarding: ForwardingMaps::open(map)?,
             pair_counters: map(generation::PAIR_COUNTERS)?,
             rule_counters: map(generation::RULE_COUNTERS)?,
         })
@@ -76,14 +79,11 @@ impl Generation {
 
     /// Makes the places exactly these: new ones first, so that a place that stays never misses.
     pub(super) fn set_places(&self, wanted: &[(PlaceKey, Place)]) -> Result<(), DataplaneError> {
-        let map = self.places.fd().as_fd();
-        let present: Vec<PlaceKey> = sys::keys(map).map_err(DataplaneError::bpf("cannot read PLACES"))?;
-        for (key, place) in wanted {
-            sys::update(map, key, place).map_err(DataplaneError::bpf("cannot fill PLACES"))?;
-        }
-        for key in present.iter().filter(|key| wanted.iter().all(|(wanted, _)| wanted != *key)) {
-            sys::delete(map, key).map_err(DataplaneError::bpf("cannot clear PLACES"))?;
-        }
-        Ok(())
+        forward::set("PLACES", self.places.fd().as_fd(), wanted)
+    }
+
+    /// Makes the tables of forwarding exactly these.
+    pub(super) fn set_forwarding(&self, wanted: &Forwarding) -> Result<(), DataplaneError> {
+        self.forwarding.set(wanted)
     }
 }

@@ -43,8 +43,8 @@ const XDP_ATTACHED_DRV: u8 = 1;
 const XDP_ATTACHED_SKB: u8 = 2;
 /// Low bits of an attribute's type (include/uapi/linux/netlink.h, `NLA_TYPE_MASK`).
 const TYPE_MASK: u16 = 0x3fff;
-const MESSAGE_HEADER: usize = 16;
-const LINK_HEADER: usize = 16;
+pub(super) const MESSAGE_HEADER: usize = 16;
+pub(super) const LINK_HEADER: usize = 16;
 
 /// The XDP program that interface `ifindex` of this thread's network namespace carries.
 pub(super) fn attached_xdp(ifindex: u32) -> io::Result<Option<AttachedXdp>> {
@@ -65,7 +65,8 @@ pub(super) fn attached_xdp(ifindex: u32) -> io::Result<Option<AttachedXdp>> {
     parse_link(&answer[..length])
 }
 
-fn open() -> io::Result<OwnedFd> {
+/// A socket that speaks rtnetlink.
+pub(super) fn open() -> io::Result<OwnedFd> {
     let kind = SockType::Raw;
     Ok(socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?)
 }
@@ -91,12 +92,13 @@ fn parse_link(message: &[u8]) -> io::Result<Option<AttachedXdp>> {
     Ok(Some(AttachedXdp { mode, program }))
 }
 
-fn number(bytes: &[u8]) -> Option<u32> {
+/// The number that stands at the beginning.
+pub(super) fn number(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
 /// The attributes of a run of them: type and value.
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
         let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?) & TYPE_MASK;

@@ -1,8 +1,7 @@
 //! Interfaces come and go; the policy stays.
 
-use gateway_common::place::{Place, PlaceKey};
-
-use super::attach::{self, Journal, Links, Pinned, Programs, Target};
+use super::apply;
+use super::attach::{self, Journal, Links, Pinned, Programs};
 use super::error::DataplaneError;
 use super::{Dataplane, local_addresses, object, offload};
 
@@ -33,12 +32,17 @@ impl Dataplane {
         let (targets, missing) = attach::find(&force.active.manifest);
         reconciled.missing = missing;
 
+        let places = apply::placed(&force.places, &targets);
+        if force.active.manifest.forwarding {
+            let forwarding = apply::forwarding(&force.active.manifest, &places, &targets)?;
+            force.generation.set_forwarding(&forwarding)?;
+        }
         let Some(programs) = self.programs()? else { return Ok(reconciled) };
         let links = Links::read(&self.pins)?;
         if links.are_converged(&targets, &programs) {
             return Ok(reconciled);
         }
-        force.generation.set_places(&self.places(&targets))?;
+        force.generation.set_places(&places)?;
         let mut journal = Journal::default();
         for target in &targets {
             let settled = offload::settle(&target.name);
@@ -64,14 +68,5 @@ impl Dataplane {
         };
         let egress = self.pins.generation(force.generation.number).join("egress");
         Ok(Some(Programs { entry: Pinned::open(entry)?, egress: Pinned::open(&egress)? }))
-    }
-
-    fn places(&self, targets: &[Target]) -> Vec<(PlaceKey, Place)> {
-        let stored = self.force.iter().flat_map(|force| &force.places);
-        let placed = stored.filter_map(|place| {
-            let target = targets.iter().find(|target| target.name == place.interface)?;
-            Some(place.on(target.ifindex))
-        });
-        placed.collect()
     }
 }

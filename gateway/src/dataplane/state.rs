@@ -118,6 +118,7 @@ impl Description {
                 rules: Vec::new(),
                 interfaces: Vec::new(),
                 table_bytes: 0,
+                forwarding: false,
             },
             record: Record::default(),
             places: Vec::new(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use gateway_common::connection::Bucket;
 use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
 use gateway_common::event::Event;
+use gateway_common::forward::{Exit, Leg, TagKey, Tags};
 use gateway_common::place::{Place, PlaceKey};
 use gateway_common::table::{Atom, Config, TestContext, TestJudgement};
 
@@ -59,6 +60,14 @@ unsafe impl Plain for PairCounters {}
 unsafe impl Plain for Place {}
 // SAFETY: as above.
 unsafe impl Plain for PlaceKey {}
+// SAFETY: as above.
+unsafe impl Plain for Leg {}
+// SAFETY: as above.
+unsafe impl Plain for Exit {}
+// SAFETY: as above.
+unsafe impl Plain for TagKey {}
+// SAFETY: as above.
+unsafe impl Plain for Tags {}
 // SAFETY: as above.
 unsafe impl Plain for RuleCounters {}
 // SAFETY: as above.

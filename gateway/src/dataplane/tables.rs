@@ -10,6 +10,7 @@ use gateway_common::place::PlaceKey;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::error::DataplaneError;
+use super::forward;
 use super::sys::{self, bytes_of};
 use crate::compile::image::{Image, NamedPlace};
 
@@ -47,6 +48,11 @@ pub(super) fn sizes(
     // Twice the room: an interface that is made anew has other places before its old ones go.
     sizes.push((generation::PLACES, image.places.len() * 2));
     sizes.push((generation::ETHERTYPES, image.ethertypes.len()));
+    let (places, interfaces) = match image.config.forwarding {
+        0 => (0, 0),
+        _ => (image.places.len(), image.manifest.interfaces.len()),
+    };
+    sizes.extend(forward::sizes(places, interfaces));
     let checked = sizes.into_iter().map(|(name, size)| {
         let size = u32::try_from(size.max(1)).map_err(|_| DataplaneError::TooLarge(name))?;
         Ok((name, size))
@@ -79,7 +85,7 @@ pub(super) fn fill<'a>(
 /// The generic part of a map of any type that a generation has.
 pub(super) fn data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) => Some(data),
+        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::DevMap(data) => Some(data),
         _ => None,
     }
 }

@@ -116,6 +116,16 @@ pub struct Segment {
     pub origin: Origin,
 }
 
+/// Who sends allowed packets on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Forwarding {
+    /// The kernel's stack, with its firewall and its counters.
+    Kernel,
+    /// XDP, by the kernel's routes and neighbours; what is unusual is left to the kernel.
+    Xdp,
+}
+
 /// [`Mode`] with serialization.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
@@ -368,6 +378,8 @@ pub struct Invariant {
 pub struct Settings {
     /// TCP connections may be taken up in their middle.
     pub midstream: bool,
+    /// Who sends allowed packets on.
+    pub forwarding: Forwarding,
     /// Connections that the table holds, at most; rounded up to a power of two.
     pub connections: u32,
     /// Seconds of idleness after which a connection ends, by [`State`].
@@ -382,6 +394,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             midstream: false,
+            forwarding: Forwarding::Kernel,
             connections: 1 << 17,
             timeouts: State::ALL.map(State::default_timeout),
             neighbour_rate: 50,

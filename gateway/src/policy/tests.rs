@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_common::connection::State;
 use proptest::prelude::*;
 
-use super::model::{InterfaceKind, ModeSetting, Policy, RuleKind, SegmentId, ServiceMatch};
+use super::model::{Forwarding, InterfaceKind, ModeSetting, Policy, RuleKind, SegmentId, ServiceMatch};
 use super::{Resolved, SourceFile, load, resolve};
 
 /// Segments that most tests stand on.
@@ -147,9 +147,10 @@ fn vendor_access_with_a_limit_that_nothing_enforces_is_not_active() {
 #[test]
 fn settings_are_read() {
     let policy = policy(
-        "settings: { midstream: true, connections: 5000, timeouts: { echo: 2m, other: 1d }, event-rate: 7 }",
+        "settings: { midstream: true, forwarding: xdp, connections: 5000, timeouts: { echo: 2m, other: 1d }, event-rate: 7 }",
     );
     assert!(policy.settings.midstream);
+    assert_eq!(policy.settings.forwarding, Forwarding::Xdp);
     assert_eq!(policy.settings.connections, 5000);
     assert_eq!(policy.settings.timeouts[State::Echo as usize], 120);
     assert_eq!(policy.settings.timeouts[State::Other as usize], 86400);

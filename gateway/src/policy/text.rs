@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::decode::{Decode, Decoder, Entries, List, OneOrMany, Text, record};
-use super::model::{Level, ModeSetting, ServiceClass};
+use super::model::{Forwarding, Level, ModeSetting, ServiceClass};
 use super::syntax::{Node, Value};
 
 record! {
@@ -308,6 +308,8 @@ record! {
         optional {
             /// TCP connections may be taken up in their middle; a failover pair needs it.
             "midstream" midstream: Option<bool>,
+            /// Who sends allowed packets on: the kernel's stack, or XDP itself.
+            "forwarding" forwarding: Option<Forwarding>,
             /// Connections that the table holds, at most.
             "connections" connections: Option<Text>,
             /// Idle time after which a connection ends, by its state, such as `established: 24h`.
@@ -402,6 +404,7 @@ words! {
     }
 }
 
+words!(decode Forwarding { Kernel "kernel", Xdp "xdp", });
 words!(decode ModeSetting { Observe "observe", Audit "audit", Enforce "enforce", });
 words!(decode Level { Low "low", Medium "medium", High "high", });
 words!(decode ServiceClass {

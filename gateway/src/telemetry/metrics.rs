@@ -310,7 +310,21 @@ fn health(page: &Registry, reading: &Reading) -> Result<(), prometheus::Error> {
     )?;
     fragments.with_label_values(&["recorded"]).inc_by(health.fragments_recorded);
     fragments.with_label_values(&["refused"]).inc_by(health.fragments_refused);
+    let routed = counter(
+        page,
+        "clinigate_forwarded_packets_total",
+        "Allowed packets while XDP forwards, by who sent them on: XDP, or the kernel's stack (all that is for the \
+         gateway, too).",
+        &["by"],
+    )?;
+    routed.with_label_values(&["xdp"]).inc_by(health.forwarded);
+    routed.with_label_values(&["kernel"]).inc_by(health.handed_over);
     for (name, help, count) in [
+        (
+            "clinigate_untagged_frames_total",
+            "Frames of the gateway that were dropped on their way out of a trunk, because nobody knows their tag.",
+            health.untagged,
+        ),
         (
             "clinigate_events_lost_total",
             "Reports of single packets that found the ring buffer full.",

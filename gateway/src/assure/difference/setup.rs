@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::policy::lints::extent::World;
 use crate::policy::model::{
-    InterfaceKind, Invariant, ModeSetting, Policy, Ranges, Segment, SegmentId, ServiceMatch,
+    Forwarding, InterfaceKind, Invariant, ModeSetting, Policy, Ranges, Segment, SegmentId, ServiceMatch,
 };
 
 use super::words::range;
@@ -257,6 +257,13 @@ fn mode(mode: ModeSetting) -> &'static str {
     }
 }
 
+fn who_forwards(forwarding: Forwarding) -> &'static str {
+    match forwarding {
+        Forwarding::Kernel => "the kernel",
+        Forwarding::Xdp => "XDP, past the kernel's firewall",
+    }
+}
+
 fn settings(old: &Policy, new: &Policy, found: &mut Vec<Setup>) {
     let (before, after) = (&old.settings, &new.settings);
     if before.midstream != after.midstream {
@@ -266,6 +273,11 @@ fn settings(old: &Policy, new: &Policy, found: &mut Vec<Setup>) {
             ("TCP connections may not be taken up in their middle any more", Effect::NARROWS)
         };
         found.push(Setup { what: what.to_owned(), effect });
+    }
+    if before.forwarding != after.forwarding {
+        let (was, is) = (who_forwards(before.forwarding), who_forwards(after.forwarding));
+        let what = format!("allowed packets are forwarded by {is}, not by {was}");
+        found.push(Setup { what, effect: Effect::NONE });
     }
     let numbers = [
         ("connections that the table holds", before.connections, after.connections),

@@ -28,6 +28,10 @@ impl Resolver {
                 self.once("midstream", &text.place, &mut seen);
                 self.policy.settings.midstream = midstream;
             }
+            if let Some(forwarding) = text.forwarding {
+                self.once("forwarding", &text.place, &mut seen);
+                self.policy.settings.forwarding = forwarding;
+            }
             self.numbers(text, &mut seen);
             for (state, time) in &text.timeouts.items {
                 self.timeout(state, time.as_ref(), &mut states);

@@ -22,6 +22,7 @@ fn manifest() -> Arc<Manifest> {
         }],
         interfaces: Vec::new(),
         table_bytes: 0,
+        forwarding: false,
     })
 }
 

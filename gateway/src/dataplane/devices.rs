@@ -1,0 +1,182 @@
+//! The devices of this network namespace, as rtnetlink lists them: hardware addresses, and which are VLAN
+//! devices above which.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{MsgFlags, recv, send};
+
+use super::netlink::{self, LINK_HEADER, MESSAGE_HEADER, attributes, number};
+
+/// A device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Device {
+    /// Hardware address; zeros where it has none of Ethernet's length.
+    pub(super) mac: [u8; 6],
+    /// What it is above, where it is a VLAN device.
+    pub(super) vlan: Option<Vlan>,
+}
+
+/// What a VLAN device is above.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Vlan {
+    /// Index of the lower device.
+    pub(super) lower: u32,
+    /// VLAN identifier.
+    pub(super) identifier: u16,
+    /// It is of 802.1ad, not of 802.1Q.
+    pub(super) service: bool,
+}
+
+// include/uapi/linux/if_link.h
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_LINK: u16 = 5;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_VLAN_ID: u16 = 1;
+const IFLA_VLAN_PROTOCOL: u16 = 5;
+/// The lower device is in another network namespace.
+const IFLA_LINK_NETNSID: u16 = 37;
+/// EtherType of 802.1ad.
+const SERVICE_TAG: u16 = 0x88a8;
+
+/// All devices by index.
+pub(super) fn list() -> io::Result<BTreeMap<u32, Device>> {
+    let socket = netlink::open()?;
+    let mut request = Vec::with_capacity(MESSAGE_HEADER + LINK_HEADER);
+    let length = u32::try_from(MESSAGE_HEADER + LINK_HEADER).expect("small");
+    request.extend(length.to_ne_bytes());
+    request.extend(libc::RTM_GETLINK.to_ne_bytes());
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
+    request.extend(u16::try_from(flags).expect("flags of 16 bits").to_ne_bytes());
+    request.extend([0; 8]); // sequence number, port
+    request.extend([0; LINK_HEADER]);
+    send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
+    let mut devices = BTreeMap::new();
+    let mut answer = vec![0; 1 << 16];
+    loop {
+        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        if parse(&answer[..length], &mut devices)? {
+            return Ok(devices);
+        }
+    }
+}
+
+/// Takes over what one datagram lists; whether it was the last.
+fn parse(mut bytes: &[u8], devices: &mut BTreeMap<u32, Device>) -> io::Result<bool> {
+    let bad = || io::Error::from(io::ErrorKind::InvalidData);
+    while !bytes.is_empty() {
+        let length = number(bytes).and_then(|length| usize::try_from(length).ok()).ok_or_else(bad)?;
+        let message = bytes.get(..length).filter(|_| length >= MESSAGE_HEADER).ok_or_else(bad)?;
+        let kind = i32::from(u16::from_ne_bytes([message[4], message[5]]));
+        if kind == libc::NLMSG_DONE {
+            return Ok(true);
+        }
+        if kind == libc::NLMSG_ERROR {
+            let code = message.get(MESSAGE_HEADER..).and_then(number).ok_or_else(bad)?;
+            return Err(io::Error::from_raw_os_error(code.cast_signed().saturating_neg()));
+        }
+        if let Some((index, device)) = device(&message[MESSAGE_HEADER..]) {
+            devices.insert(index, device);
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// A device from its message, without the message's own header.
+fn device(body: &[u8]) -> Option<(u32, Device)> {
+    let index = number(body.get(4..)?)?;
+    let body = body.get(LINK_HEADER..)?;
+    let find = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let mac = find(IFLA_ADDRESS).and_then(|address| address.try_into().ok()).unwrap_or_default();
+    let lower = find(IFLA_LINK).filter(|_| find(IFLA_LINK_NETNSID).is_none()).and_then(number);
+    let vlan = lower.zip(find(IFLA_LINKINFO)).and_then(|(lower, info)| vlan(lower, info));
+    Some((index, Device { mac, vlan }))
+}
+
+fn vlan(lower: u32, info: &[u8]) -> Option<Vlan> {
+    let inside = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    if inside(info, IFLA_INFO_KIND)?.strip_suffix(b"\0")? != b"vlan" {
+        return None;
+    }
+    let data = inside(info, IFLA_INFO_DATA)?;
+    let word = |wanted| inside(data, wanted)?.get(..2)?.try_into().ok();
+    let identifier = u16::from_ne_bytes(word(IFLA_VLAN_ID)?);
+    let service = word(IFLA_VLAN_PROTOCOL).map(u16::from_be_bytes) == Some(SERVICE_TAG);
+    Some(Vlan { lower, identifier, service })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = u32::try_from(MESSAGE_HEADER + body.len()).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend([0; 10]);
+        bytes.extend(body);
+        bytes
+    }
+
+    fn link(index: u32, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let mut body = vec![0; LINK_HEADER];
+        body[4..8].copy_from_slice(&index.to_ne_bytes());
+        body.extend(attributes.concat());
+        message(16, &body)
+    }
+
+    fn datagram() -> Vec<u8> {
+        let data =
+            [attribute(IFLA_VLAN_ID, &70_u16.to_ne_bytes()), attribute(IFLA_VLAN_PROTOCOL, &[0x88, 0xa8])];
+        let info = [attribute(IFLA_INFO_KIND, b"vlan\0"), attribute(IFLA_INFO_DATA, &data.concat())];
+        let address = attribute(IFLA_ADDRESS, &[2, 0, 0, 0, 0, 9]);
+        let lower = attribute(IFLA_LINK, &5_u32.to_ne_bytes());
+        let elsewhere = attribute(IFLA_LINK_NETNSID, &[0; 4]);
+        let info = attribute(IFLA_LINKINFO, &info.concat());
+        [
+            link(5, std::slice::from_ref(&address)),
+            link(7, &[address.clone(), lower.clone(), info.clone()]),
+            link(8, &[lower, info, elsewhere]),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn vlan_devices_are_told_from_others() {
+        let mut devices = BTreeMap::new();
+        assert!(!parse(&datagram(), &mut devices).unwrap());
+        assert!(parse(&message(3, &[0; 4]), &mut devices).unwrap(), "the end of the list");
+        let mac = [2, 0, 0, 0, 0, 9];
+        let vlan = Some(Vlan { lower: 5, identifier: 70, service: true });
+        let expected = [
+            (5, Device { mac, vlan: None }),
+            (7, Device { mac, vlan }),
+            (8, Device { mac: [0; 6], vlan: None }),
+        ];
+        assert_eq!(devices, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn short_and_senseless_answers_do_no_harm() {
+        let whole = datagram();
+        for length in 0..whole.len() {
+            let _ = parse(&whole[..length], &mut BTreeMap::new());
+        }
+        assert!(parse(&[0; 16], &mut BTreeMap::new()).is_err());
+        let refused = parse(&message(2, &(-1_i32).to_ne_bytes()), &mut BTreeMap::new());
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(1));
+    }
+}
