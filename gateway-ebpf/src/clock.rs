@@ -2,7 +2,7 @@
 //! judgement is then written too.
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use gateway_common::reason::Verdict;
 use gateway_common::table::{TestContext, TestJudgement};
 
@@ -28,6 +28,20 @@ pub(crate) fn now_and_interface(context: &XdpContext) -> Option<(u64, u32)> {
     // SAFETY: a helper without arguments. Coarse: its milliseconds are precise enough for timeouts, and
     // it costs a fraction of the exact clock.
     Some((unsafe { bpf_ktime_get_coarse_ns() }, ifindex))
+}
+
+/// Nanoseconds on the coarse monotonic clock; in test runs those that the frame is stamped with, if it is.
+#[inline(always)]
+pub(crate) fn now_at_exit(context: &TcContext) -> u64 {
+    if config::test_context() == 1 {
+        // SAFETY: a field of the context.
+        let stamp = unsafe { (*context.skb.skb).tstamp };
+        if stamp != 0 {
+            return stamp;
+        }
+    }
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
 }
 
 /// In a test run with room for it, tells what was found.

@@ -1,7 +1,6 @@
 //! Connections that the gateway itself opens: recorded as they leave, so that their replies are known.
 //! What is forwarded leaves here too and is passed over: it was judged when it arrived.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::TcContext;
 use gateway_common::connection::Connection;
 use gateway_common::place::{SEGMENT_GATEWAY, SEGMENT_WAN};
@@ -9,11 +8,12 @@ use gateway_common::table::NO_RULE;
 
 use crate::conntrack::{self, Slot};
 use crate::packet::{Fragment, Packet, ethertype, protocol};
-use crate::{config, frame, transport};
+use crate::{clock, config, frame, ipv6, transport};
 
 const ETHERNET: usize = 14;
 const TAG: usize = 4;
 const IPV6_HEADER: usize = 40;
+const FRAGMENT_HEADER: usize = 8;
 
 /// Records the connection of a packet that the gateway sends.
 #[inline(always)]
@@ -29,8 +29,7 @@ pub(crate) fn record(context: &TcContext) {
     }
     let mut slot = Slot::EMPTY;
     conntrack::slot(&packet, &mut slot);
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = clock::now_at_exit(context);
     if conntrack::find(&mut slot, now)
         && let Some(entry) = conntrack::entry(&slot)
     {
@@ -101,7 +100,20 @@ fn read(context: &TcContext, packet: &mut Packet) -> Option<()> {
             packet.protocol = context.load(network + 6).ok()?;
             packet.source = context.load(network + 8).ok()?;
             packet.destination = context.load(network + 24).ok()?;
+            // As on the way in: such addresses would name an IPv4 connection.
+            if frame::is_mapped(packet.source) || frame::is_mapped(packet.destination) {
+                return None;
+            }
             packet.transport = network + IPV6_HEADER;
+            if packet.protocol == ipv6::extension::FRAGMENT {
+                // What is too long for its way leaves in fragments; the first has the ports.
+                let offset: u16 = context.load(packet.transport + 2).ok()?;
+                if u16::from_be(offset) >> 3 != 0 {
+                    packet.fragment = Fragment::Later;
+                }
+                packet.protocol = context.load(packet.transport).ok()?;
+                packet.transport += FRAGMENT_HEADER;
+            }
         }
         _ => return None,
     }
@@ -134,8 +146,8 @@ fn read(context: &TcContext, packet: &mut Packet) -> Option<()> {
 #[inline(always)]
 fn is_group(address: [u64; 2]) -> bool {
     if frame::is_mapped(address) {
-        let first = (address[1] >> 32) as u8;
-        return first >= 224;
+        let v4 = (address[1] >> 32) as u32;
+        return v4 as u8 >> 4 == 14 || v4 == u32::MAX;
     }
     address[0] as u8 == 0xff
 }

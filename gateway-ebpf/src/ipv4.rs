@@ -85,6 +85,7 @@ fn fields(header: &Header, offset: usize, packet: &mut Packet) -> Result<usize, 
     packet.identification = u32::from(header.identification);
     packet.protocol = header.protocol;
     packet.hop_limit = header.hop_limit;
+    packet.is_addressed = true;
     packet.transport = offset + header_length;
     Ok(header_length)
 }

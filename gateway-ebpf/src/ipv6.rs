@@ -32,10 +32,10 @@ struct FragmentHeader {
 
 /// Extension headers (IANA protocol numbers) that are walked: those that Linux and the devices' stacks
 /// walk. Any other number is a protocol, judged by its rules.
-mod extension {
+pub(crate) mod extension {
     pub(super) const HOP_BY_HOP: u8 = 0;
     pub(super) const ROUTING: u8 = 43;
-    pub(super) const FRAGMENT: u8 = 44;
+    pub(crate) const FRAGMENT: u8 = 44;
     pub(super) const AUTHENTICATION: u8 = 51;
     pub(super) const DESTINATION_OPTIONS: u8 = 60;
 }
@@ -77,6 +77,7 @@ fn fields(header: &Header, packet: &mut Packet) -> Result<u8, Reason> {
     packet.source = header.source;
     packet.destination = header.destination;
     packet.hop_limit = header.hop_limit;
+    packet.is_addressed = true;
     // An IPv4 address in an IPv6 header never stands on the wire (RFC 4291, 2.5.5.2) and would
     // borrow the rules of the IPv4 host.
     if frame::is_mapped(packet.source) || frame::is_mapped(packet.destination) {

@@ -63,9 +63,8 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     // Looked up before anything is refused, if the addresses could be read: the mode of the
     // destination's segment counts too.
     let destination = classify::atom(packet.destination).ok_or(Reason::Internal)?;
-    let is_addressed = packet.source != [0; 2] || packet.destination != [0; 2];
     let is_stray = link.ethertype == ethertype::IPV6 && frame::is_mapped(packet.destination);
-    if readable || (is_addressed && !is_stray) {
+    if readable || (packet.is_addressed && !is_stray) {
         judgement.destination = destination.segment;
     }
     if !readable {
@@ -132,8 +131,9 @@ fn first(
     let service = service_of(packet);
     let mut cell = classify::decide(source, destination, &service).ok_or(Reason::Internal)?;
     let mut by_initiator = true;
-    if config::midstream() == 1 && midstream && !cell.is_allow() {
-        // Taken up in its middle, the first packet may be the listener's.
+    let may_answer = destination.flags & Atom::NEVER_SOURCE == 0;
+    if config::midstream() == 1 && midstream && may_answer && !cell.is_allow() {
+        // Taken up in its middle, the first packet may be the listener's; but nobody listens to a group.
         let back = ServiceKey {
             source_port: service.destination_port,
             destination_port: service.source_port,

@@ -71,6 +71,8 @@ pub(crate) struct Packet {
     pub(crate) icmp_code: u8,
     pub(crate) hop_limit: u8,
     pub(crate) fragment: Fragment,
+    /// The addresses could be read.
+    pub(crate) is_addressed: bool,
     /// Offset of the transport header.
     pub(crate) transport: usize,
     /// Bytes from the transport header to the end of the packet.
@@ -90,6 +92,7 @@ impl Packet {
         icmp_code: 0,
         hop_limit: 0,
         fragment: Fragment::Whole,
+        is_addressed: false,
         transport: 0,
         payload: 0,
     };

@@ -70,11 +70,12 @@ pub(crate) fn is_known(connection: &Connection, slot: &Slot, place: &PlaceKey) -
 }
 
 /// Whether a sender at `place` can be the end of the connection that its address names. A link-local
-/// address is good in every segment, and a host of another segment may bear the same.
+/// address is good in every segment, and a host of another segment may bear the same; and what the gateway
+/// itself sends never arrives.
 #[inline(always)]
 pub(crate) fn is_of_its_end(connection: &Connection, slot: &Slot, place: &Place) -> bool {
     if conntrack::from_initiator(connection, slot) {
-        connection.segment[0] == place.segment
+        connection.flags & Connection::GATEWAY == 0 && connection.segment[0] == place.segment
     } else {
         connection.ifindex[1] == 0 || connection.segment[1] == place.segment
     }

@@ -98,6 +98,10 @@ impl Outcome {
 
 /// `XDP_PASS` of `enum xdp_action` (include/uapi/linux/bpf.h).
 const XDP_PASS: u32 = 2;
+/// Bytes of `struct __sk_buff` up to its end on the oldest kernel that is supported, and where its
+/// `tstamp` stands (include/uapi/linux/bpf.h).
+const SKB_LENGTH: usize = 176;
+const SKB_TSTAMP: usize = 152;
 /// Bytes of a [`TestContext`] and the [`TestJudgement`] behind it, which stand before the frame as XDP
 /// metadata.
 const META: u32 = 32;
@@ -111,25 +115,36 @@ impl Trial {
     /// Loads `image` with the interfaces that it names standing for these indices; a place on any
     /// other interface is left out.
     pub fn new(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
-        Self::with(image, interfaces, Timing::Context)
+        Self::with(image, interfaces, Timing::Context, shared::buckets_for(image.connections))
+    }
+
+    /// The same with a connection table of this many buckets, a power of two: also of so few that it
+    /// is soon full.
+    pub fn with_buckets(
+        image: &Image,
+        interfaces: &BTreeMap<String, u32>,
+        buckets: u32,
+    ) -> Result<Self, DataplaneError> {
+        Self::with(image, interfaces, Timing::Context, buckets)
     }
 
     /// The same with the very programs that interfaces run: place and time are the kernel's. For
     /// measurements, which run [`Trial::entry`] themselves; of what runs frames here only that works.
     pub fn as_attached(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
-        Self::with(image, interfaces, Timing::Kernel)
+        Self::with(image, interfaces, Timing::Kernel, shared::buckets_for(image.connections))
     }
 
     fn with(
         image: &Image,
         interfaces: &BTreeMap<String, u32>,
         timing: Timing,
+        buckets: u32,
     ) -> Result<Self, DataplaneError> {
         let filesystem = sys::private_bpffs().map_err(DataplaneError::bpf("cannot make a BPF filesystem"))?;
         let pins = Pins::new(&PathBuf::from(format!("/proc/self/fd/{}", filesystem.as_raw_fd())));
         let declared = Declared::parse()?;
         pins.create()?;
-        load(&pins, &declared, image, interfaces, timing, 1)?;
+        load(&pins, &declared, image, interfaces, timing, 1, buckets)?;
         let shared = Shared::open(&pins)?;
         let generation = Generation::open(&pins, 1)?;
         shared.put_in_force(generation.judge())?;
@@ -152,7 +167,7 @@ impl Trial {
     /// Puts another image in force; connections, fragments and events stay.
     pub fn swap(&mut self, image: &Image) -> Result<(), DataplaneError> {
         let number = self.generation.number + 1;
-        load(&self.pins, &self.declared, image, &self.interfaces, self.timing, number)?;
+        load(&self.pins, &self.declared, image, &self.interfaces, self.timing, number, self.shared.buckets)?;
         let next = Generation::open(&self.pins, number)?;
         self.shared.put_in_force(next.judge())?;
         self.retired.add(self.generation.counts(Some(&self.manifest))?);
@@ -193,9 +208,12 @@ impl Trial {
         frame: &[u8],
         buffers: &mut Buffers,
     ) -> Result<Decision, DataplaneError> {
-        self.run_in(context, frame, 1, buffers)?;
+        let result = self.run_in(context, frame, 1, buffers)?;
         let found = buffers.output.get(size_of::<TestContext>()..META as usize);
         let found = found.and_then(sys::read::<TestJudgement>).filter(|found| found.written == 1);
+        // What it did must be what it says.
+        let passed = result.return_value == XDP_PASS;
+        let found = found.filter(|found| passed != (found.verdict == Verdict::Drop as u8));
         let named = found.and_then(|found| {
             let verdict = *Verdict::ALL.get(usize::from(found.verdict))?;
             Some((found, Reason::from_number(found.reason)?, verdict))
@@ -240,12 +258,23 @@ impl Trial {
         self.entry.test_run(options).map_err(refused)
     }
 
-    /// Runs the egress program on a frame that the gateway itself sends.
+    /// Runs the egress program on a frame that the gateway itself sends now, by the kernel's clock.
     pub fn send(&self, frame: &[u8]) -> Result<Outcome, DataplaneError> {
+        self.send_at(0, frame)
+    }
+
+    /// The same at `now`, on the clock of the runs' contexts; 0 stands for the kernel's own.
+    pub fn send_at(&self, now: u64, frame: &[u8]) -> Result<Outcome, DataplaneError> {
         check_length(frame)?;
         let mut output = vec![0; frame.len() + 256];
-        let options =
-            TestRunOptions { data_in: Some(frame), data_out: Some(&mut output), ..TestRunOptions::default() };
+        let mut context = [0_u8; SKB_LENGTH];
+        context[SKB_TSTAMP..SKB_TSTAMP + 8].copy_from_slice(&now.to_ne_bytes());
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut output),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
         let result = self.egress.test_run(options).map_err(refused)?;
         output.truncate(result.data_size_out as usize);
         Ok(Outcome { action: result.return_value, frame: output })
@@ -318,13 +347,13 @@ fn load(
     interfaces: &BTreeMap<String, u32>,
     timing: Timing,
     number: u32,
+    buckets: u32,
 ) -> Result<(), DataplaneError> {
-    let buckets = shared::buckets_for(image.connections);
     let mut config = image.config;
     config.generation = number;
     config.hash_key = shared::hash_key(pins)?;
     config.test_context = u32::from(timing == Timing::Context);
-    config.bucket_mask = shared::existing_buckets(pins).unwrap_or(buckets) - 1;
+    config.bucket_mask = buckets - 1;
     let place = |named: &NamedPlace| {
         let ifindex = *interfaces.get(&named.interface)?;
         Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })

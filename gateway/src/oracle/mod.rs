@@ -20,10 +20,12 @@ use crate::packet::{Arrival, Decision, PacketView, Transport};
 use crate::policy::model::{InterfaceKind, Policy, RuleId, RuleKind, SegmentId, ServiceMatch};
 
 pub mod connection;
+mod link;
 pub mod packet;
 mod session;
 mod source;
 
+pub use link::LinkFrame;
 pub use session::Gateway;
 pub use source::Party;
 use source::is_mapped;

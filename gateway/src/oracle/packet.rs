@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::packet::{PacketView, Transport};
 
 /// A packet that could be parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
     /// Source address.
     pub source: IpAddr,
@@ -20,7 +22,7 @@ pub struct Packet {
 }
 
 /// Which part of a datagram a packet is, with the datagram's identification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fragment {
     /// All of it.
     Whole,
@@ -31,7 +33,7 @@ pub enum Fragment {
 }
 
 /// What a datagram carries. Ports and identifiers in host byte order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
     /// TCP, with a sane combination of flags.
     Tcp {
@@ -79,7 +81,7 @@ pub enum Payload {
 
 /// Both ends of a packet and its protocol. Ports are the identifier for echo, and 0 for protocols
 /// without ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Flow {
     /// Source address and port.
     pub source: (IpAddr, u16),

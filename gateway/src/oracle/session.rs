@@ -20,7 +20,8 @@
 //! remembered where a rule allows it or its connection has it; of ICMP only with a connection, for its
 //! later fragments do not say their type.
 //!
-//! Not modelled: the limited room of the connection table, and the budget for neighbour discovery.
+//! Not modelled: the limited room of the connection table (but see [`Gateway::refuse`]), and the budget for
+//! neighbour discovery.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,13 +29,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use gateway_common::fragment::LIFETIME;
 use gateway_common::reason::Reason;
 
-use crate::packet::{Arrival, Decision, PacketView, Transport};
+use crate::packet::{Arrival, Decision, Transport};
 use crate::policy::model::{Policy, RuleId, SegmentId};
 
 use super::Oracle;
 use super::connection::{Connection, SECOND, first_state, lifetime};
 use super::packet::{Flow, Fragment, Packet, Payload, echo_type, flag};
-use super::source::{Party, is_link_local, is_mapped};
+use super::source::{Party, is_mapped, is_never_source};
 
 /// A gateway in user space. Time is in nanoseconds and never goes back.
 #[derive(Clone, Debug)]
@@ -43,9 +44,14 @@ pub struct Gateway {
     generation: u32,
     /// By both ends in order.
     connections: HashMap<Flow, Connection>,
-    /// First fragments by source, destination, identification and protocol; with their end.
-    fragments: HashMap<(IpAddr, IpAddr, u32, u8), (u64, Payload)>,
+    /// First fragments, with their end.
+    fragments: HashMap<FragmentKey, (u64, Payload)>,
+    /// What the last first fragment took the place of.
+    replaced: Option<(u64, Payload)>,
 }
+
+/// Source, destination, identification, protocol.
+type FragmentKey = (IpAddr, IpAddr, u32, u8);
 
 /// Why, and the rule that decided.
 type Finding = (Reason, Option<RuleId>);
@@ -53,7 +59,7 @@ type Finding = (Reason, Option<RuleId>);
 impl Gateway {
     /// A gateway that enforces this policy and has seen nothing yet.
     pub fn new(policy: Policy) -> Self {
-        Self { policy, generation: 1, connections: HashMap::new(), fragments: HashMap::new() }
+        Self { policy, generation: 1, connections: HashMap::new(), fragments: HashMap::new(), replaced: None }
     }
 
     /// Puts another policy in force.
@@ -65,6 +71,24 @@ impl Gateway {
     /// The connections that live at `now`.
     pub fn connections(&self, now: u64) -> impl Iterator<Item = &Connection> {
         self.connections.values().filter(move |connection| connection.expires > now)
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Takes back the connection that `packet` has just opened, because the table had no room for
+    /// it; false where there is none.
+    pub fn refuse(&mut self, packet: &Packet) -> bool {
+        if let Fragment::First(identification) = packet.fragment {
+            let key = fragment_key(packet, identification);
+            match self.replaced.take() {
+                Some(earlier) => self.fragments.insert(key, earlier),
+                None => self.fragments.remove(&key),
+            };
+        }
+        packet.flow().and_then(|flow| self.connections.remove(&unordered(flow))).is_some()
     }
 
     /// Decides a packet that arrives.
@@ -85,7 +109,8 @@ impl Gateway {
 
     /// Notes a packet that the gateway itself sends: its connections get their replies.
     pub fn sends(&mut self, now: u64, packet: &Packet) {
-        if packet.is_later() || is_group(packet.destination) {
+        let is_stray = is_mapped(packet.source) || is_mapped(packet.destination);
+        if packet.is_later() || is_stray || is_group(packet.destination) {
             return;
         }
         let Some(flow) = packet.flow() else { return };
@@ -129,10 +154,11 @@ impl Gateway {
             && connection.has(packet)
             && !connection.is_reopened_by(packet)
         {
-            // A host of another segment may bear the same link-local address.
-            let is_stranger = connection.is_from_initiator(packet)
-                && matches!(connection.initiator, Party::Nameless(_))
-                && connection.initiator != sender;
+            // A host of another segment may bear the same link-local address; and what the gateway itself
+            // sends never arrives.
+            let is_other =
+                matches!(connection.initiator, Party::Nameless(_)) && connection.initiator != sender;
+            let is_stranger = connection.is_from_initiator(packet) && (connection.of_gateway || is_other);
             let known = connection.is_from_initiator(packet) && !is_stranger;
             let finding = self.revalidate(flow, known.then_some(sender));
             if finding.0 != Reason::Established {
@@ -210,7 +236,9 @@ impl Gateway {
         if reason == Reason::Flow {
             return Ok(self.admitted(now, packet, sender, rule, true));
         }
-        if is_middle && let Transport::Tcp { source, destination } = view.transport {
+        // What never sends has not opened it: a group, for one.
+        let has_opener = is_middle && !is_never_source(packet.destination);
+        if has_opener && let Transport::Tcp { source, destination } = view.transport {
             let back = Transport::Tcp { source: destination, destination: source };
             if let (Reason::Flow, rule) = oracle.rule(receiver, sender, back) {
                 return Ok(self.admitted(now, packet, receiver, rule, false));
@@ -266,14 +294,15 @@ impl Gateway {
 
     fn remember(&mut self, now: u64, packet: &Packet) {
         if let Fragment::First(identification) = packet.fragment {
-            let key = (packet.source, packet.destination, identification, packet.protocol());
-            self.fragments.insert(key, (now + u64::from(LIFETIME) * SECOND, packet.payload.clone()));
+            let key = fragment_key(packet, identification);
+            self.replaced =
+                self.fragments.insert(key, (now + u64::from(LIFETIME) * SECOND, packet.payload.clone()));
         }
     }
 
     /// A later fragment with what its first carries.
     fn resolve(&self, now: u64, packet: &Packet, identification: u32) -> Option<Packet> {
-        let key = (packet.source, packet.destination, identification, packet.protocol());
+        let key = fragment_key(packet, identification);
         let (expires, payload) = self.fragments.get(&key)?;
         (*expires > now).then(|| Packet { payload: payload.clone(), ..packet.clone() })
     }
@@ -297,21 +326,21 @@ impl Gateway {
         match (kind, target) {
             (134, _) if !self.policy.segment(here).routers => refused(Reason::RouterAdvertisement),
             (135 | 136, None) | (137, _) => refused(Reason::InvalidNeighbour),
-            (136, Some(target)) if !self.may_claim(here, target) => refused(Reason::SpoofedNeighbour),
+            (136, Some(target)) if !Oracle::new(&self.policy).may_claim(here, target) => {
+                refused(Reason::SpoofedNeighbour)
+            }
             _ => fine,
         }
-    }
-
-    /// Whether a host of segment `here` may say that an address is its own.
-    fn may_claim(&self, here: SegmentId, address: IpAddr) -> bool {
-        let view = PacketView { source: address, destination: address, transport: Transport::Other(0) };
-        is_link_local(address) || matches!(Oracle::new(&self.policy).admit(here, &view), Ok(Party::Host(..)))
     }
 }
 
 /// The key under which both directions find a connection.
 fn unordered(flow: Flow) -> Flow {
     if flow.source <= flow.destination { flow } else { reversed(flow) }
+}
+
+fn fragment_key(packet: &Packet, identification: u32) -> FragmentKey {
+    (packet.source, packet.destination, identification, packet.protocol())
 }
 
 fn reversed(flow: Flow) -> Flow {

@@ -69,7 +69,7 @@ impl Oracle<'_> {
 
 /// RFC 6890: 0/8 but for 0.0.0.0 itself, 127/8, 224/4, 240/4 with the broadcast address; `::1`,
 /// IPv4-mapped addresses and groups.
-fn is_never_source(address: IpAddr) -> bool {
+pub(super) fn is_never_source(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => match v4.octets() {
             [0, ..] => v4 != Ipv4Addr::UNSPECIFIED,
