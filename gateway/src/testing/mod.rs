@@ -2,6 +2,8 @@
 //! `testing`). Both lean towards the edges: of ranges, of address spaces, of port numbers. For
 //! measurements: plausible hospitals of any size, and the programs of the benchmark.
 
+pub mod changes;
+pub mod defects;
 pub mod frames;
 pub mod hospital;
 pub mod packets;

@@ -1,13 +1,15 @@
 //! Random packets for a given policy: addresses and ports at the edges of what its rules name.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use serde::{Deserialize, Serialize};
 
 use super::policies;
 use crate::oracle::{Oracle, Party};
-use crate::packet::{PacketView, Transport};
+use crate::packet::{Arrival, PacketView, Transport};
 use crate::policy::model::{AddressSet, InterfaceKind, Policy, Ranges, Rule, SegmentId, ServiceMatch};
 
 /// Random choices that become a packet once there is a policy to choose from. Apart from the
@@ -89,7 +91,7 @@ pub fn draw() -> impl Strategy<Value = Draw> {
 }
 
 /// A frame's place: interface, outer and inner VLAN identifier.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Interface.
     pub interface: String,
@@ -97,6 +99,13 @@ pub struct Port {
     pub outer: u16,
     /// VLAN identifier, or 0.
     pub vlan: u16,
+}
+
+impl Port {
+    /// The same as the readings of a policy see it.
+    pub fn arrival(&self) -> Arrival<'_> {
+        Arrival { interface: &self.interface, outer: self.outer, vlan: self.vlan }
+    }
 }
 
 /// The edges of what a policy names: worked out once, drawn from often.
@@ -113,18 +122,32 @@ pub struct Edges<'p> {
 impl<'p> Edges<'p> {
     /// The edges of a policy.
     pub fn of(policy: &'p Policy) -> Self {
+        let places = places(policy);
+        let mut homes = Homes { policy, places: &places, known: HashMap::new() };
         let rules = policy.rules.iter().flat_map(|rule| [&rule.from.ranges, &rule.to.ranges]);
         let segments = policy.segments.iter().map(|segment| &segment.ranges);
-        let all = Addresses::around(segments.chain(rules));
-        let of_set = |set: &AddressSet| {
+        let mut all = Addresses::around(segments.chain(rules));
+        all.add_fixed();
+        homes.sort(&mut all);
+        let mut of_set = |set: &AddressSet| {
             let segments = set.segments.iter().map(|&id| &policy.segment(id).ranges);
-            let named = Addresses::around(segments.chain([&set.ranges]));
-            if set.segments.contains(&SegmentId::WAN) { named.and(&all) } else { named }
+            let mut named = Addresses::around(segments.chain([&set.ranges]));
+            if set.segments.contains(&SegmentId::GATEWAY) || set.segments.contains(&SegmentId::MULTICAST) {
+                named.add_fixed();
+            }
+            homes.sort(&mut named);
+            named.world = set.segments.contains(&SegmentId::WAN);
+            named
         };
-        let of_rule = |rule: &Rule| {
-            let matches = rule.services.iter().flat_map(|&service| policy.services[service].matches.clone());
-            (of_set(&rule.from), of_set(&rule.to), matches.collect())
-        };
+        let rules = policy
+            .rules
+            .iter()
+            .map(|rule: &Rule| {
+                let matches =
+                    rule.services.iter().flat_map(|&service| policy.services[service].matches.clone());
+                (of_set(&rule.from), of_set(&rule.to), matches.collect())
+            })
+            .collect();
         let mut ports = vec![(68, 67)];
         for matches in policy.services.iter().flat_map(|service| &service.matches) {
             if let ServiceMatch::Tcp { source, destination } | ServiceMatch::Udp { source, destination } =
@@ -135,8 +158,7 @@ impl<'p> Edges<'p> {
                 ports.push((source.1.wrapping_add(1), destination.1.wrapping_add(1)));
             }
         }
-        let rules = policy.rules.iter().map(of_rule).collect();
-        Self { policy, rules, all, ports, places: places(policy) }
+        Self { policy, all, ports, rules, places }
     }
 
     /// The place and the packet that `draw` means under this policy.
@@ -148,11 +170,9 @@ impl<'p> Edges<'p> {
                 let matches = destination_port.get(services);
                 let both = |is_v4| sources.has(is_v4) && destinations.has(is_v4);
                 let is_v4 = if both(draw.is_v4) { draw.is_v4 } else { both(true) };
-                let at_home = sources.only(|source| self.has_place(source));
-                let answering = destinations.only(|destination| self.has_place(destination));
                 PacketView {
-                    source: at_home.pick(is_v4, from),
-                    destination: if draw.at_home { &answering } else { destinations }.pick(is_v4, to),
+                    source: sources.pick(is_v4, true, from, &self.all),
+                    destination: destinations.pick(is_v4, draw.at_home, to, &self.all),
                     transport: transport_of(*matches, source_port.index(2) == 0),
                 }
             }
@@ -160,8 +180,8 @@ impl<'p> Edges<'p> {
                 let (source, destination) =
                     (source_port.get(&self.ports).0, destination_port.get(&self.ports).1);
                 PacketView {
-                    source: self.all.pick(draw.is_v4, from),
-                    destination: self.all.pick(draw.is_v4, to),
+                    source: self.all.pick(draw.is_v4, draw.at_home, from, &self.all),
+                    destination: self.all.pick(draw.is_v4, false, to, &self.all),
                     transport: draw.transport(source, destination),
                 }
             }
@@ -177,14 +197,6 @@ impl<'p> Edges<'p> {
     /// A place where a packet from `source` arrives: mostly where it belongs.
     pub fn place_of(&self, draw: &Draw, source: IpAddr) -> &Port {
         self.place(draw.at_home.then_some(source), draw.indices[4])
-    }
-
-    /// Whether there is a place where packets from `source` pass the source guard.
-    fn has_place(&self, source: IpAddr) -> bool {
-        let home = self.policy.segment_of(source);
-        let view = PacketView { source, destination: source, transport: Transport::Other(0) };
-        let is_host = matches!(Oracle::new(self.policy).admit(home, &view), Ok(Party::Host(..)));
-        is_host && self.places.iter().any(|(segment, _)| *segment == Some(home))
     }
 
     /// A place: where `source` belongs, if it is given and there is such a one.
@@ -207,6 +219,10 @@ impl<'p> Edges<'p> {
 struct Addresses {
     v4: Vec<u32>,
     v6: Vec<u128>,
+    /// Those of them that have a place where they pass the source guard.
+    at_home: (Vec<u32>, Vec<u128>),
+    /// Whatever the policy names besides is of them too.
+    world: bool,
 }
 
 impl Addresses {
@@ -235,33 +251,66 @@ impl Addresses {
         edges
     }
 
-    fn and(mut self, others: &Self) -> Self {
-        self.v4.extend(&others.v4);
-        self.v6.extend(&others.v6);
-        self
+    /// Adds addresses that have a meaning under every policy: link-local ones, groups, broadcast.
+    fn add_fixed(&mut self) {
+        self.v4.extend([0, 0xa9fe_0105, 0xe000_0001, 0xe000_0016, 0xefff_fffa, u32::MAX]);
+        let link_local = 0xfe80 << 112;
+        let groups = [(0xff02 << 112) | 1, (0xff02 << 112) | 0x16, (0xff05 << 112) | 2, (0xff0e << 112) | 9];
+        self.v6.extend([0, link_local | 5, link_local | (1 << 64)]);
+        self.v6.extend(groups);
     }
 
     fn has(&self, is_v4: bool) -> bool {
-        if is_v4 { !self.v4.is_empty() } else { !self.v6.is_empty() }
+        self.world || if is_v4 { !self.v4.is_empty() } else { !self.v6.is_empty() }
     }
 
-    /// Those that `choose` takes, or all of them if it takes none.
-    fn only(&self, choose: impl Fn(IpAddr) -> bool) -> Self {
-        let mut chosen = self.clone();
-        chosen.v4.retain(|&bits| choose(v4(bits)));
-        chosen.v6.retain(|&bits| choose(v6(bits)));
-        Self {
-            v4: if chosen.v4.is_empty() { self.v4.clone() } else { chosen.v4 },
-            v6: if chosen.v6.is_empty() { self.v6.clone() } else { chosen.v6 },
-        }
-    }
-
-    fn pick(&self, is_v4: bool, index: Index) -> IpAddr {
+    /// One of them, where possible one that is at home if it is to be.
+    fn pick(&self, is_v4: bool, at_home: bool, index: Index, all: &Self) -> IpAddr {
         if is_v4 {
-            v4(if self.v4.is_empty() { u32::MAX } else { *index.get(&self.v4) })
+            let [named, all] = [self, all].map(|them| {
+                if at_home && !them.at_home.0.is_empty() { &them.at_home.0[..] } else { &them.v4[..] }
+            });
+            v4(one_of(self.world, index, named, all).unwrap_or(u32::MAX))
         } else {
-            v6(if self.v6.is_empty() { u128::MAX } else { *index.get(&self.v6) })
+            let [named, all] = [self, all].map(|them| {
+                if at_home && !them.at_home.1.is_empty() { &them.at_home.1[..] } else { &them.v6[..] }
+            });
+            v6(one_of(self.world, index, named, all).unwrap_or(u128::MAX))
         }
+    }
+}
+
+fn one_of<T: Copy>(world: bool, index: Index, named: &[T], all: &[T]) -> Option<T> {
+    let count = named.len() + if world { all.len() } else { 0 };
+    if count == 0 {
+        return None;
+    }
+    let index = index.index(count);
+    named.get(index).or_else(|| all.get(index - named.len())).copied()
+}
+
+/// Which addresses have a place where they pass the source guard.
+struct Homes<'h> {
+    policy: &'h Policy,
+    places: &'h [(Option<SegmentId>, Port)],
+    known: HashMap<IpAddr, bool>,
+}
+
+impl Homes<'_> {
+    /// Fills in those that are at home.
+    fn sort(&mut self, addresses: &mut Addresses) {
+        addresses.at_home.0 = addresses.v4.iter().copied().filter(|&bits| self.has(v4(bits))).collect();
+        addresses.at_home.1 = addresses.v6.iter().copied().filter(|&bits| self.has(v6(bits))).collect();
+    }
+
+    fn has(&mut self, source: IpAddr) -> bool {
+        let Self { policy, places, known } = self;
+        *known.entry(source).or_insert_with(|| {
+            let home = policy.segment_of(source);
+            let view = PacketView { source, destination: source, transport: Transport::Other(0) };
+            let is_host = matches!(Oracle::new(policy).admit(home, &view), Ok(Party::Host(..)));
+            is_host && places.iter().any(|(segment, _)| *segment == Some(home))
+        })
     }
 }
 

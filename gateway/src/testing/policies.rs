@@ -17,27 +17,54 @@ pub fn policy() -> impl Strategy<Value = Policy> {
     sized(1..=6, 0..=16)
 }
 
+/// A policy of any size: most are small, a few have dozens of segments and hundreds of rules.
+pub fn of_any_size() -> impl Strategy<Value = Policy> {
+    prop_oneof![
+        8 => policy(),
+        3 => sized(4..=16, 10..=60),
+        1 => sized(16..=40, 60..=300),
+    ]
+}
+
 /// A policy of this many segments of its own and this many rules.
 pub fn sized(segments: RangeInclusive<usize>, rules: RangeInclusive<usize>) -> impl Strategy<Value = Policy> {
-    (segments, vec(service(), 1..6)).prop_flat_map(move |(own, services)| {
+    let services = vec(service(), 1..4 + segments.end() / 2);
+    (segments, services).prop_flat_map(move |(own, services)| {
         let count = usize::from(SEGMENT_FIRST) + own;
         let parts = (
             self::segments(own),
             interfaces(count),
             vec(rule(count, services.len()), rules.clone()),
             Just(services),
-            any::<bool>(),
+            settings(),
         );
-        parts.prop_map(|(segments, interfaces, rules, services, midstream)| Policy {
+        parts.prop_map(|(segments, interfaces, rules, services, settings)| Policy {
             hash: "0".repeat(64),
             interfaces,
             segments,
             services,
             rules: numbered(rules),
-            settings: Settings { midstream, ..Settings::default() },
+            settings,
             ..Policy::default()
         })
     })
+}
+
+/// Some connection tables are soon full, some timeouts short, some senders soon at their rate.
+fn settings() -> impl Strategy<Value = Settings> {
+    let timeouts =
+        prop_oneof![3 => Just(Settings::default().timeouts), 1 => prop::array::uniform11(1u32..=90)];
+    let connections = prop_oneof![4 => Just(4096u32), 1 => prop::sample::select(vec![16u32, 32, 64])];
+    let neighbour_rate = prop_oneof![3 => Just(1_000_000u32), 1 => 1u32..=4];
+    (any::<bool>(), connections, timeouts, neighbour_rate).prop_map(
+        |(midstream, connections, timeouts, neighbour_rate)| Settings {
+            midstream,
+            connections,
+            timeouts,
+            neighbour_rate,
+            ..Settings::default()
+        },
+    )
 }
 
 /// Names and lines by number, so that a failure can be read.
@@ -110,8 +137,16 @@ pub fn v6() -> impl Strategy<Value = u128> {
 
 /// Inclusive ranges between two random addresses, at most this many of each family.
 pub fn ranges(most: usize) -> impl Strategy<Value = Ranges> {
-    let single_v4 = prop_oneof![(v4(), v4()), v4().prop_map(|at| (at, at))];
-    let single_v6 = prop_oneof![(v6(), v6()), v6().prop_map(|at| (at, at))];
+    let prefix_v4 = (v4(), 0u32..=32).prop_map(|(at, length)| {
+        let hosts = u32::MAX.checked_shr(length).unwrap_or(0);
+        (at & !hosts, at | hosts)
+    });
+    let prefix_v6 = (v6(), 0u32..=128).prop_map(|(at, length)| {
+        let hosts = u128::MAX.checked_shr(length).unwrap_or(0);
+        (at & !hosts, at | hosts)
+    });
+    let single_v4 = prop_oneof![(v4(), v4()), v4().prop_map(|at| (at, at)), prefix_v4];
+    let single_v6 = prop_oneof![(v6(), v6()), v6().prop_map(|at| (at, at)), prefix_v6];
     (vec(single_v4, 0..=most), vec(single_v6, 0..=most)).prop_map(|(v4, v6)| Ranges {
         v4: merged(v4, |last| last.checked_add(1)),
         v6: merged(v6, |last| last.checked_add(1)),
@@ -138,10 +173,11 @@ fn segments(own: usize) -> impl Strategy<Value = Vec<Segment>> {
     let first = usize::from(SEGMENT_FIRST);
     // 0 stands for nobody.
     let owner = || 0..=own;
-    let v4 = btree_map(v4(), owner(), 0..12);
-    let v6 = btree_map(v6(), owner(), 0..12);
-    let traits = vec((mode(), any::<bool>(), btree_set(any::<u16>(), 0..3)), first + own);
-    (v4, v6, ranges(2), traits).prop_map(move |(v4, v6, gateway, traits)| {
+    let cuts = 12 + 2 * own;
+    let v4 = btree_map(v4(), owner(), 0..cuts);
+    let v6 = btree_map(v6(), owner(), 0..cuts);
+    let traits = vec((mode(), any::<bool>(), btree_set(ethertype(), 0..3)), first + own);
+    (v4, v6, gateway(), traits).prop_map(move |(v4, v6, gateway, traits)| {
         let named = |(index, (mode, routers, ethertypes))| Segment {
             name: format!("segment-{index}"),
             vlan: None,
@@ -168,6 +204,15 @@ fn segments(own: usize) -> impl Strategy<Value = Vec<Segment>> {
     })
 }
 
+/// The gateway's own addresses: mostly a few, seldom whole ranges.
+fn gateway() -> impl Strategy<Value = Ranges> {
+    let few = (vec(v4(), 0..4), vec(v6(), 0..4)).prop_map(|(v4, v6)| Ranges {
+        v4: merged(v4.into_iter().map(|at| (at, at)).collect(), |last| last.checked_add(1)),
+        v6: merged(v6.into_iter().map(|at| (at, at)).collect(), |last| last.checked_add(1)),
+    });
+    prop_oneof![5 => few, 1 => ranges(2)]
+}
+
 /// The part from each cut to the next, for its owner.
 fn dealt<T: Ord + Copy>(
     cuts: &BTreeMap<T, usize>,
@@ -177,6 +222,12 @@ fn dealt<T: Ord + Copy>(
     let ends = cuts.keys().skip(1).map(|&next| before(next)).chain([highest]);
     let parts = cuts.iter().zip(ends).filter(|((_, owner), _)| **owner > 0);
     parts.map(|((&start, &owner), end)| (owner - 1, (start, end))).collect()
+}
+
+/// An EtherType, mostly one that hospitals have.
+pub fn ethertype() -> impl Strategy<Value = u16> {
+    let common = prop::sample::select(vec![0u16, 0x0600, 0x8892, 0x88cc, 0x88f7, 0xffff]);
+    prop_oneof![4 => common, 1 => any::<u16>()]
 }
 
 fn mode() -> impl Strategy<Value = ModeSetting> {
@@ -192,14 +243,15 @@ fn segment_id(count: usize) -> impl Strategy<Value = SegmentId> {
 
 fn interfaces(count: usize) -> impl Strategy<Value = Vec<Interface>> {
     let own = (SEGMENT_FIRST..u16::try_from(count).expect("few segments")).prop_map(SegmentId);
-    let vlan = || prop::sample::select(vec![0u16, 1, 10, 20, 70, 4094]);
-    let trunk = (vlan(), btree_map(vlan(), own.clone(), 2..6));
+    let known = || prop::sample::select(vec![0u16, 1, 10, 20, 70, 4094]);
+    let vlan = prop_oneof![2 => known(), 1 => 1..4095u16];
+    let trunk = (known(), btree_map(vlan, own.clone(), 2..6 + count / 2));
     let kind = prop_oneof![
         3 => own.prop_map(InterfaceKind::Access),
         2 => trunk.prop_map(|(outer, vlans)| InterfaceKind::Trunk { outer, vlans }),
         2 => Just(InterfaceKind::Wan),
     ];
-    vec(kind, 1..5).prop_map(|kinds| {
+    vec(kind, 1..5 + count / 8).prop_map(|kinds| {
         let named = |(index, kind)| Interface { name: format!("port{index}"), kind, origin: origin() };
         kinds.into_iter().enumerate().map(named).collect()
     })
@@ -260,7 +312,11 @@ fn service() -> impl Strategy<Value = Service> {
 
 /// A set of addresses, of a policy with this many segments.
 pub fn address_set(segments: usize) -> impl Strategy<Value = AddressSet> {
-    let whole = || btree_set(segment_id(segments), 0..4);
+    let whole = || {
+        let few = btree_set(segment_id(segments), 0..4);
+        let zone = btree_set(segment_id(segments), 0..segments);
+        prop_oneof![4 => few, 1 => zone]
+    };
     prop_oneof![
         2 => whole().prop_map(|segments| AddressSet { segments, ranges: Ranges::default() }),
         2 => ranges(3).prop_map(|ranges| AddressSet { segments: BTreeSet::new(), ranges }),

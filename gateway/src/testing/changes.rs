@@ -1,0 +1,85 @@
+//! Random changes of a policy, small ones: what running connections meet when an operator applies the next.
+
+use std::collections::BTreeMap;
+
+use gateway_common::place::SEGMENT_FIRST;
+use proptest::sample::Index;
+
+use crate::oracle::packet::flag;
+use crate::policy::model::{AddressSet, InterfaceKind, ModeSetting, Policy, RuleKind, SegmentId};
+
+/// Another policy, one change away; `what`, `which` and `flags` choose the change.
+pub fn change(policy: &Policy, what: Index, which: Index, flags: u8) -> Policy {
+    let mut next = policy.clone();
+    let own = policy.own_segments().len();
+    let first = usize::from(SEGMENT_FIRST);
+    match what.index(10) {
+        0 => next.settings.midstream = !policy.settings.midstream,
+        1 if own > 1 => renumber(&mut next, first + which.index(own), first + (which.index(own) + 1) % own),
+        2 if own > 1 => {
+            let (one, other) = (first + which.index(own), first + (which.index(own) + 1) % own);
+            let ranges = std::mem::take(&mut next.segments[one].ranges);
+            next.segments[one].ranges = std::mem::replace(&mut next.segments[other].ranges, ranges);
+        }
+        3 => {
+            let segment = which.get_mut(&mut next.segments);
+            segment.mode = match segment.mode {
+                ModeSetting::Observe => ModeSetting::Audit,
+                ModeSetting::Audit => ModeSetting::Enforce,
+                ModeSetting::Enforce => ModeSetting::Observe,
+            };
+            segment.routers = !segment.routers;
+        }
+        4 if next.interfaces.len() > 1 => {
+            let count = next.interfaces.len();
+            let (one, other) = (which.index(count), (which.index(count) + 1) % count);
+            let kind = next.interfaces[one].kind.clone();
+            next.interfaces[one].kind = std::mem::replace(&mut next.interfaces[other].kind, kind);
+        }
+        5 if !next.rules.is_empty() => {
+            next.rules.remove(which.index(policy.rules.len()));
+        }
+        6 if !next.rules.is_empty() => {
+            let rule = which.get_mut(&mut next.rules);
+            std::mem::swap(&mut rule.from, &mut rule.to);
+        }
+        _ if !next.rules.is_empty() => {
+            let rule = which.get_mut(&mut next.rules);
+            match (flags & flag::ACK != 0, rule.kind) {
+                (true, _) => rule.unenforced = !rule.unenforced,
+                (false, RuleKind::Deny) => rule.kind = RuleKind::Flow,
+                (false, _) => rule.kind = RuleKind::Deny,
+            }
+        }
+        _ => {}
+    }
+    next
+}
+
+/// Swaps the numbers of two segments; the policy means the same.
+fn renumber(policy: &mut Policy, one: usize, other: usize) {
+    let id = |index: usize| SegmentId(u16::try_from(index).expect("few segments"));
+    let (one_id, other_id) = (id(one), id(other));
+    let swapped = |id: SegmentId| match id {
+        id if id == one_id => other_id,
+        id if id == other_id => one_id,
+        id => id,
+    };
+    let set = |set: &mut AddressSet| set.segments = set.segments.iter().map(|&id| swapped(id)).collect();
+    policy.segments.swap(one, other);
+    for interface in &mut policy.interfaces {
+        match &mut interface.kind {
+            InterfaceKind::Access(segment) => *segment = swapped(*segment),
+            InterfaceKind::Trunk { vlans, .. } => {
+                let moved: BTreeMap<u16, SegmentId> =
+                    vlans.iter().map(|(&vlan, &segment)| (vlan, swapped(segment))).collect();
+                *vlans = moved;
+            }
+            InterfaceKind::Wan => {}
+        }
+    }
+    for rule in &mut policy.rules {
+        set(&mut rule.from);
+        set(&mut rule.to);
+    }
+}
