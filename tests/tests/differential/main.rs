@@ -54,7 +54,7 @@ fn differences_that_were_mended_stay_so() {
 }
 
 #[test]
-fn three_readings_agree() {
+fn the_program_decides_as_the_oracle() {
     let policies: u32 = knob("CLINIGATE_POLICIES", 12);
     let packets: usize = knob("CLINIGATE_PACKETS", 500);
     let seed: u64 = knob("CLINIGATE_SEED", 1);
