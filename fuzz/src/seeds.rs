@@ -71,7 +71,7 @@ fn traffic(fixed: &Fixed, runner: &mut TestRunner) -> Vec<(u8, Vec<u8>)> {
     let steps = vec(script::step(), FRAMES).new_tree(runner).expect("steps are never refused").current();
     let mut frames = Vec::new();
     for event in script::events(&fixed.policy, &steps) {
-        let Event::Packet(port, packet) = event else { continue };
+        let Event::Packet { port, packet, .. } = event else { continue };
         let found = fixed.policy.interfaces.iter().position(|named| named.name == port.interface);
         let interface = found.unwrap_or(fixed.policy.interfaces.len());
         let interface = u8::try_from(interface).expect("these policies have few interfaces");
