@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use clinigate::export::nftables::{self, State};
@@ -67,7 +68,10 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Result<Self> {
-        let namespace = Namespace::create(format!("clinigate-nft-{}", std::process::id()))?;
+        // Tests of one process run at once.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let namespace = Namespace::create(format!("clinigate-nft-{}-{number}", std::process::id()))?;
         // What the machine says by itself would be counted.
         namespace.sysctl("ipv6/conf/default/addr_gen_mode", "1")?;
         Ok(Self { namespace, wires: BTreeMap::new() })
@@ -125,10 +129,8 @@ impl Bench {
         packets: &[(String, &Packet)],
     ) -> Result<Run> {
         self.make(&packets.iter().map(|(device, _)| device.clone()).collect())?;
-        // Twice, as after a change: the second takes the place of the first.
-        let ruleset = nftables::export(policy, state).ruleset;
-        self.load(&ruleset)?;
-        self.load(&ruleset)?;
+        // It takes the place of the policy's before it.
+        self.load(&nftables::export(policy, state).ruleset)?;
         self.load(PROBE)?;
         if state == State::Tracked {
             // The frames have no checksums above IP. The setting is there once a ruleset asks for tracking.
@@ -137,12 +139,16 @@ impl Bench {
         for ((device, packet), serial) in packets.iter().zip(1u16..) {
             self.wires[device].send(&frame(packet, serial))?;
         }
-        let arrived = self.serials(["arrived4", "arrived6"])?;
-        let passed = self.serials(["passed4", "passed6"])?;
-        let seen = |(_, serial): (&_, u64)| match (arrived.contains(&serial), passed.contains(&serial)) {
-            (false, _) => Seen::Nothing,
-            (true, false) => Seen::Dropped,
-            (true, true) => Seen::Passed,
+        let serials = self.serials()?;
+        let noted = |sets: [&str; 2], serial| sets.iter().any(|set| serials[*set].contains(&serial));
+        let seen = |(_, serial): (&_, u64)| {
+            if !noted(["arrived4", "arrived6"], serial) {
+                Seen::Nothing
+            } else if noted(["passed4", "passed6"], serial) {
+                Seen::Passed
+            } else {
+                Seen::Dropped
+            }
         };
         let packets = packets.iter().zip(1..).map(seen).collect();
         Ok(Run { packets, counters: self.counters()? })
@@ -174,15 +180,15 @@ impl Bench {
         }
     }
 
-    fn serials(&self, sets: [&str; 2]) -> Result<BTreeSet<u64>> {
-        let mut serials = BTreeSet::new();
-        for set in sets {
-            for object in self.list(&["set", "inet", "probe", set])? {
-                let elements = object["set"]["elem"].as_array().cloned().unwrap_or_default();
-                for element in elements {
-                    serials.insert(element.as_u64().with_context(|| format!("{element} is no number"))?);
-                }
-            }
+    /// The serial numbers in each set of the probe, by its name.
+    fn serials(&self) -> Result<BTreeMap<String, BTreeSet<u64>>> {
+        let mut serials = BTreeMap::new();
+        for object in self.list(&["table", "inet", "probe"])? {
+            let set = &object["set"];
+            let Some(name) = set["name"].as_str() else { continue };
+            let elements = set["elem"].as_array().cloned().unwrap_or_default();
+            let numbers: Option<BTreeSet<u64>> = elements.iter().map(Value::as_u64).collect();
+            serials.insert(name.to_owned(), numbers.with_context(|| format!("{set} has not only numbers"))?);
         }
         Ok(serials)
     }

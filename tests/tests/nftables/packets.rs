@@ -9,6 +9,9 @@ use clinigate::testing::frames;
 use clinigate::testing::packets::{self, Edges, Port};
 use proptest::prelude::*;
 
+/// Hardware address of everybody who sends.
+pub(crate) const SENDER: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
+
 /// Random choices that become a packet.
 #[derive(Clone, Debug)]
 pub(crate) struct Draw {
@@ -103,7 +106,7 @@ pub(crate) fn device(port: &Port) -> String {
 /// of IPv6, which nobody judges.
 pub(crate) fn frame(packet: &Packet, serial: u16) -> Vec<u8> {
     let untagged = Port { interface: String::new(), outer: 0, vlan: 0 };
-    let mut frame = frames::frame(&untagged, [0x02, 0, 0, 0, 0, 2], packet);
+    let mut frame = frames::frame(&untagged, SENDER, packet);
     let header = &mut frame[14..];
     if packet.source.is_ipv4() {
         header[4..6].copy_from_slice(&serial.to_be_bytes());
