@@ -108,6 +108,7 @@ fn plan_lists_the_running_connections_that_the_change_then_cuts() {
     announced(&plan(&setting, whole, without), REVOKED, udp);
     announced(&plan(&setting, Path::new("running"), other), "pumps-to-server", tcp);
     assert_eq!(plan(&setting, whole, whole)["connections"]["cut"], 0);
+    is_in_the_manual(&setting, whole, without);
     let unknown = plan(&setting, other, whole)["connections"]["unknown"].clone();
     assert!(unknown.as_str().unwrap().contains("not the one in force"), "{unknown}");
     // Nobody has to run for it: the table is in the kernel.
@@ -129,6 +130,21 @@ fn plan_lists_the_running_connections_that_the_change_then_cuts() {
         setting.metrics().unwrap().sum("clinigate_connection_changes_total", &[("change", "revoked")]);
     assert_eq!(revoked.to_string(), "1");
     drop(service);
+}
+
+/// The manual shows this very change, but for the monitor's port and the moment.
+fn is_in_the_manual(setting: &Setting, old: &Path, new: &Path) {
+    const SHOWN: &str = "10.10.80.11:59059 -> ";
+    let manual = include_str!("../../docs/plan.md");
+    let output = setting.command(&["plan", old.to_str().unwrap(), new.to_str().unwrap()]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, block) = text.split_once("Running connections").unwrap();
+    let block = block.split_once("\n\n").unwrap().0;
+    let (before, rest) = block.split_once("10.10.80.11:").unwrap();
+    let (_, after) = rest.split_once(" -> ").unwrap();
+    let (after, _) = after.rsplit_once(" idle ").unwrap();
+    let shown = format!("Running connections{before}{SHOWN}{after} idle 0 s\n");
+    assert!(manual.contains(&shown), "docs/plan.md does not show:\n{shown}");
 }
 
 /// What `plan` prints for programs.
