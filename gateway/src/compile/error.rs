@@ -135,3 +135,65 @@ fn remedy(table: &str) -> &'static str {
         _ => "give devices that are treated alike one group, and rules groups instead of single devices",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// What the message names as the largest, and its remedy.
+    fn refusal(
+        budget: &mut Budget,
+        table: &'static str,
+        bytes: u64,
+    ) -> (u64, &'static str, u64, &'static str) {
+        match budget.take(table, bytes) {
+            Err(CompileError::TableBytes { bytes, limit: TABLE_BYTES, largest, largest_bytes, remedy }) => {
+                (bytes, largest, largest_bytes, remedy)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn tables_may_take_the_limit_and_not_a_byte_more() {
+        let mut budget = Budget::new();
+        budget.take("services", 100).unwrap();
+        budget.take("services", 50).unwrap();
+        budget.take("verdicts", TABLE_BYTES - 150).unwrap();
+        assert_eq!(budget.taken(), TABLE_BYTES);
+        let (bytes, largest, largest_bytes, _) = refusal(&mut budget, "services", 1);
+        assert_eq!((bytes, largest, largest_bytes), (TABLE_BYTES + 1, "verdicts", TABLE_BYTES - 150));
+        assert_eq!(budget.taken(), TABLE_BYTES);
+    }
+
+    #[test]
+    fn only_what_is_taken_counts() {
+        let mut budget = Budget::new();
+        budget.allow("verdicts", TABLE_BYTES).unwrap();
+        budget.allow("verdicts", TABLE_BYTES).unwrap();
+        assert_eq!(budget.taken(), 0);
+        assert!(budget.allow("verdicts", u64::MAX).is_err());
+        budget.take("verdicts", TABLE_BYTES).unwrap();
+    }
+
+    #[test]
+    fn the_remedy_is_that_of_the_largest_table() {
+        let remedies: Vec<&str> = ["IPv4 addresses", "IPv6 addresses", "services", "verdicts", "atoms"]
+            .into_iter()
+            .map(|table| {
+                let (_, largest, _, remedy) = refusal(&mut Budget::new(), table, TABLE_BYTES + 1);
+                assert_eq!(largest, table);
+                remedy
+            })
+            .collect();
+        let prefixes = "name prefixes instead of single addresses";
+        let groups =
+            "give devices that are treated alike one group, and rules groups instead of single devices";
+        assert_eq!(
+            remedies,
+            [prefixes, prefixes, "use fewer or less overlapping port ranges", groups, groups]
+        );
+    }
+}

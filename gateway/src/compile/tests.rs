@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use gateway_common::reason::Reason;
+use gateway_common::place::Place;
+use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::Cell;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +14,10 @@ use proptest::test_runner::TestRunner;
 use super::*;
 use crate::oracle::Oracle;
 use crate::packet::{Arrival, Transport};
-use crate::policy::model::{ANY_PORT, AddressSet, Ranges, Rule, RuleKind, Service, ServiceMatch};
+use crate::policy::model::{
+    ANY_PORT, AddressSet, Interface, InterfaceKind, ModeSetting, Origin, Ranges, Rule, RuleKind, Segment,
+    Service, ServiceMatch,
+};
 use crate::testing::packets::{self, Edges};
 use crate::testing::policies;
 
@@ -82,7 +86,7 @@ fn two_segments() -> Policy {
 }
 
 fn rule(kind: RuleKind, from: AddressSet, to: AddressSet) -> Rule {
-    let origin = crate::policy::model::Origin { file: "test.yaml".into(), line: 1, column: 1 };
+    let origin = Origin { file: "test.yaml".into(), line: 1, column: 1 };
     Rule {
         name: String::new(),
         kind,
@@ -179,8 +183,155 @@ fn too_much_is_refused_with_the_limit_and_the_remedy() {
     assert_eq!(error, CompileError::Segments { count: SEGMENT_LIMIT + 1, limit: SEGMENT_LIMIT });
 
     let mut policy = two_segments();
-    policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(99))];
-    assert_eq!(compile(&policy).unwrap_err(), CompileError::DanglingRule { rule: String::new() });
+    let last = policy.segments[5].clone();
+    let fill = (6..SEGMENT_LIMIT).map(|_| Segment { ranges: Ranges::default(), ..last.clone() });
+    policy.segments.extend(fill);
+    assert_eq!(compile(&policy).unwrap().segments.len(), SEGMENT_LIMIT);
+}
+
+/// Each service has its own destination port or its own source port: a packet is in one of each, or in none.
+#[test]
+fn services_that_cross_too_often_are_refused() {
+    let mut policy = two_segments();
+    let service = policy.services[0].clone();
+    policy.services = (0..300u16)
+        .flat_map(|n| {
+            let port = 2 * n + 10;
+            [(ANY_PORT, (port, port)), ((port, port), ANY_PORT)]
+        })
+        .map(|(source, destination)| Service {
+            matches: vec![ServiceMatch::Tcp { source, destination }],
+            ..service.clone()
+        })
+        .collect();
+    policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(5))];
+    policy.rules[0].services = (0..policy.services.len()).collect();
+    let error = compile(&policy).unwrap_err();
+    assert_eq!(error, CompileError::ServiceClasses { what: "service", count: 65_537, limit: 65_536 });
+}
+
+#[test]
+fn a_model_that_refers_to_nothing_is_refused() {
+    let dangling = CompileError::DanglingRule { rule: String::new() };
+    for (from, to) in [(whole(4), whole(6)), (whole(6), whole(4))] {
+        let mut policy = two_segments();
+        policy.rules = vec![rule(RuleKind::Flow, from, to)];
+        assert_eq!(compile(&policy).unwrap_err(), dangling);
+    }
+    let mut policy = two_segments();
+    policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(5))];
+    policy.rules[0].services = vec![0, 1];
+    assert_eq!(compile(&policy).unwrap_err(), dangling);
+
+    let mut policy = two_segments();
+    policy.interfaces = vec![interface(InterfaceKind::Access(SegmentId(6)))];
+    let dangling = CompileError::DanglingInterface { interface: "port".to_owned() };
+    assert_eq!(compile(&policy).unwrap_err(), dangling);
+
+    let mut policy = two_segments();
+    policy.segments.truncate(usize::from(SEGMENT_FIRST) - 1);
+    assert_eq!(compile(&policy).unwrap_err(), CompileError::NoBuiltInSegments);
+    let mut policy = two_segments();
+    policy.segments.truncate(usize::from(SEGMENT_FIRST));
+    policy.interfaces.clear();
+    compile(&policy).unwrap();
+}
+
+fn interface(kind: InterfaceKind) -> Interface {
+    let origin = Origin { file: "test.yaml".into(), line: 1, column: 1 };
+    Interface { name: "port".to_owned(), kind, origin }
+}
+
+#[test]
+fn places_are_the_tags_that_an_interface_names() {
+    let mut policy = two_segments();
+    let vlans = [(0, SegmentId(4)), (70, SegmentId(5)), (71, SegmentId(5))].into();
+    policy.interfaces = vec![interface(InterfaceKind::Trunk { outer: 9, vlans })];
+    for segment in &mut policy.segments {
+        (segment.routers, segment.ethertypes) = (false, [].into());
+    }
+    policy.segments[5].routers = true;
+    policy.segments[5].ethertypes = [0, 0x88cc].into();
+    let image = compile(&policy).unwrap();
+    let place = |outer, vlan| image.place(Arrival { interface: "port", outer, vlan });
+    let segment = |outer, vlan| place(outer, vlan).map(|place| (place.segment, place.flags));
+    assert_eq!(segment(9, 0), Some((4, 0)));
+    assert_eq!(segment(9, 70), Some((5, Place::ROUTERS)));
+    assert_eq!(segment(9, 71), Some((5, Place::ROUTERS)));
+    assert_eq!((segment(0, 70), segment(9, 72)), (None, None));
+    assert_eq!(image.place(Arrival { interface: "other", outer: 9, vlan: 70 }), None);
+    let atom = image.atoms[place(9, 70).unwrap().link_atom as usize];
+    assert_eq!((atom.segment, atom.flags), (5, 0));
+    assert_eq!(image.ethertypes, [5 << 16, 5 << 16 | 0x88cc]);
+    let entry = &image.manifest.interfaces[0];
+    assert_eq!((entry.name.as_str(), entry.trunk), ("port", true));
+    assert_eq!(entry.segments, [SegmentId(4), SegmentId(5)]);
+
+    for (kind, segment) in
+        [(InterfaceKind::Access(SegmentId(5)), SegmentId(5)), (InterfaceKind::Wan, SegmentId::WAN)]
+    {
+        policy.interfaces = vec![interface(kind)];
+        let image = compile(&policy).unwrap();
+        let place = |vlan| image.place(Arrival { interface: "port", outer: 0, vlan });
+        assert_eq!((place(0).unwrap().segment, place(70)), (segment.0, None));
+        let entry = &image.manifest.interfaces[0];
+        assert_eq!((entry.trunk, entry.segments.as_slice()), (false, [segment].as_slice()));
+    }
+}
+
+/// The counters are read by it: what was dropped, and what only would have been.
+#[test]
+fn the_manifest_tells_what_became_of_a_packet() {
+    let mut policy = two_segments();
+    policy.segments[0].mode = ModeSetting::Enforce;
+    policy.segments[4].mode = ModeSetting::Observe;
+    policy.segments[5].mode = ModeSetting::Audit;
+    let image = compile(&policy).unwrap();
+    let modes = [Mode::Enforce, Mode::Observe, Mode::Audit].map(|mode| mode as u32);
+    assert_eq!([image.segments[0], image.segments[4], image.segments[5]], modes);
+    let verdict = |source, destination| image.manifest.verdict(source, destination, Reason::NoFlow);
+    assert_eq!(verdict(4, 4), Verdict::Observe);
+    assert_eq!((verdict(4, 5), verdict(5, 4)), (Verdict::Audit, Verdict::Audit));
+    assert_eq!((verdict(4, 0), verdict(0, 4)), (Verdict::Drop, Verdict::Drop));
+    assert_eq!(image.manifest.verdict(4, 0, Reason::Flow), Verdict::Pass);
+    // A frame from an unknown place is dropped in every mode; an unknown destination has no mode.
+    assert_eq!(verdict(3, 4), Verdict::Drop);
+    assert_eq!((verdict(4, 3), verdict(5, 3)), (Verdict::Observe, Verdict::Audit));
+    policy.segments[3].mode = ModeSetting::Enforce;
+    let image = compile(&policy).unwrap();
+    assert_eq!(image.segments[3], Mode::Observe as u32);
+    assert_eq!(image.manifest.verdict(4, 3, Reason::NoFlow), Verdict::Observe);
+}
+
+/// The datapath reports such holes as a defect; reading them here must not panic either.
+#[test]
+fn tables_with_holes_are_read_as_holes() {
+    let policy = two_segments();
+    let whole = compile(&policy).unwrap();
+    let host = |bits: u32| std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(bits));
+    let transport = Transport::Tcp { source: 50000, destination: 104 };
+    let atom = whole.atom(host(LAN_HOST)).unwrap();
+    assert!(whole.lookup(atom, atom, transport).is_some());
+
+    let mut image = whole.clone();
+    image.v4.truncate(gateway_common::table::ROOT as usize);
+    assert_eq!(image.atom(host(LAN_HOST)), None);
+    let mut image = whole.clone();
+    image.atoms.clear();
+    assert_eq!(image.atom(host(LAN_HOST)), None);
+    let mut image = whole.clone();
+    // An entry that leads to a node where the address has no further byte.
+    image.v4.fill(gateway_common::table::NODE);
+    assert_eq!(image.atom(host(LAN_HOST)), None);
+    let mut image = whole.clone();
+    image.services.clear();
+    assert_eq!(image.lookup(atom, atom, transport), None);
+    let mut image = whole.clone();
+    image.pairs.clear();
+    assert_eq!(image.lookup(atom, atom, transport), None);
+    let mut image = whole;
+    image.verdicts.clear();
+    assert_eq!(image.lookup(atom, atom, transport), None);
 }
 
 #[test]
