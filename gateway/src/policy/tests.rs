@@ -49,6 +49,11 @@ fn built_in_segments_come_first() {
     assert_eq!(policy.segment(SegmentId::GATEWAY).mode, ModeSetting::Enforce);
     assert_eq!(policy.segment(SegmentId::UNKNOWN).mode, ModeSetting::Observe);
     assert_eq!(policy.segment(id(&policy, "pacs")).mode, ModeSetting::Audit);
+    assert_eq!(
+        policy.segment(id(&policy, "pumps")).mode,
+        ModeSetting::Enforce,
+        "unless the text says otherwise"
+    );
     assert_eq!(policy.segment_of("10.10.70.9".parse().unwrap()), id(&policy, "pumps"));
     assert_eq!(policy.segment_of("fd00:70::9".parse().unwrap()), id(&policy, "pumps"));
     assert_eq!(policy.segment_of("198.51.100.1".parse().unwrap()), SegmentId::WAN);

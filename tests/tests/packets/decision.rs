@@ -2,7 +2,7 @@
 
 use gateway_common::reason::{Reason, Verdict};
 
-use crate::bench::{Bench, audit, drop, drop_by, observe, pass};
+use crate::bench::{Bench, WARD, audit, drop, drop_by, observe, pass};
 use crate::frame::{SYN, echo, icmp_header, packet, tcp, udp};
 
 #[test]
@@ -60,6 +60,39 @@ fn promise_12_a_flow_names_its_packets() {
     for (what, frame) in beyond {
         bench.frame(what, "a0", &frame, drop(Reason::NoFlow));
     }
+}
+
+#[test]
+fn promise_1_a_service_may_name_the_initiators_ports() {
+    let services = "
+services:
+  spooler: { tcp: [{ ports: 515, source: 721-731 }], udp: [{ ports: 514, source: 514 }], class: infrastructure }
+";
+    let ward = WARD.replace(
+        "\nflows:\n",
+        "\nflows:\n  - { name: print, from: [alpha], to: [beta], services: [spooler] }\n",
+    );
+    let mut bench = Bench::new(&format!("{ward}{services}"));
+    let tcp = |ports| tcp("10.0.1.5", "10.0.2.5", ports, SYN);
+    let udp = |ports| udp("10.0.1.5", "10.0.2.5", ports);
+    for (what, frame) in [
+        ("first source port", tcp((721, 515))),
+        ("last source port", tcp((731, 515))),
+        ("the only source port of UDP", udp((514, 514))),
+    ] {
+        bench.frame(what, "a0", &frame, pass(Reason::Flow, "print"));
+    }
+    for (what, frame) in [
+        ("below the source ports", tcp((720, 515))),
+        ("above the source ports", tcp((732, 515))),
+        ("the source port of UDP", tcp((514, 515))),
+        ("a source port and another port", tcp((721, 514))),
+        ("the source port of TCP", udp((721, 514))),
+        ("another source port", udp((515, 514))),
+    ] {
+        bench.frame(what, "a0", &frame, drop(Reason::NoFlow));
+    }
+    bench.frame("a service without them", "a0", &tcp((40_000, 104)), pass(Reason::Flow, "store"));
 }
 
 #[test]

@@ -142,4 +142,17 @@ fn promise_5_a_moved_segment_is_noticed() {
         &tcp("10.0.1.5", "10.0.2.5", (1, 104), ACK),
         pass(Reason::Established, "store"),
     );
+    // The connection goes on; where its other end was before counts no longer.
+    bench.frame(
+        "server where it was",
+        "b0",
+        &tcp("10.0.2.5", "10.0.1.5", (104, 1), ACK),
+        drop(Reason::Spoofed),
+    );
+    bench.frame(
+        "server where it now belongs",
+        "a0",
+        &tcp("10.0.2.5", "10.0.1.5", (104, 1), ACK),
+        pass(Reason::Established, "store"),
+    );
 }
