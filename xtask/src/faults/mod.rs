@@ -20,6 +20,7 @@ use crate::{setup, test};
 use copy::Copy;
 use fault::Fault;
 use report::Format;
+use suite::{LAYERS, Suite};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -49,17 +50,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for fault in &faults {
         fault.texts(crate::process::workspace_root())?;
     }
-    without_a_fault(&copy)?;
+    let suite = Suite::of(&copy)?;
+    without_a_fault(&suite)?;
+    write!(io::stdout(), "{}", report::head(arguments.format))?;
     let mut results = Vec::new();
     for fault in faults {
         let begun = Instant::now();
-        let finding = copy.with(fault, || suite::examine(&copy, fault))?;
+        let finding = copy.with(fault, || suite.examine(fault))?;
         let result = report::Result { fault, finding, seconds: begun.elapsed().as_secs() };
-        eprintln!("{}", report::line(&result));
+        // At once: the whole takes its time, and a run that is broken off has said what it knows.
+        write!(io::stdout(), "{}", report::row(&result, arguments.format))?;
+        io::stdout().flush()?;
         results.push(result);
     }
-    write!(io::stdout(), "{}", report::render(&results, arguments.format))?;
-    eprintln!("{}", report::total(&results));
+    eprint!("{}", report::total(&results));
     let all_caught = results.iter().all(|result| report::is_caught(&result.finding));
     Ok(if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -76,10 +80,10 @@ fn chosen(only: &[String]) -> Result<Vec<&'static Fault>> {
 }
 
 /// The suite has to be green here before a fault: what is red anyway catches nothing.
-fn without_a_fault(copy: &Copy) -> Result<()> {
-    for layer in suite::LAYERS {
+fn without_a_fault(suite: &Suite<'_>) -> Result<()> {
+    for layer in LAYERS {
         let begun = Instant::now();
-        let failed = suite::failed(copy, *layer, "")?;
+        let failed = suite.failed(*layer, &[])?;
         ensure!(
             failed.is_empty(),
             "without a fault, {} fails in the copy already: {}",

@@ -22,81 +22,70 @@ pub(crate) enum Format {
     Text,
     /// A table for the documentation
     Markdown,
-    /// An array with an object for each fault
+    /// An object for each fault, on a line of its own
     Json,
 }
 
 /// Tests that are named of one fault; how many others failed too is said.
 const NAMED: usize = 3;
 
-pub(crate) fn render(results: &[Result], format: Format) -> String {
+/// What stands before the first fault.
+pub(crate) fn head(format: Format) -> &'static str {
     match format {
-        Format::Text => text(results),
-        Format::Markdown => markdown(results),
-        Format::Json => json(results),
+        Format::Text | Format::Json => "",
+        Format::Markdown => "| Fault | In | What it breaks | Caught by | s |\n|---|---|---|---|---:|\n",
     }
 }
 
-/// One fault, on one line.
-pub(crate) fn line(result: &Result) -> String {
-    let Result { fault, finding, seconds } = result;
-    format!("{:<14} {:<36} {seconds:>4} s  {}", word(finding), fault.name, detail(finding))
+/// One fault.
+pub(crate) fn row(result: &Result, format: Format) -> String {
+    match format {
+        Format::Text => text(result),
+        Format::Markdown => markdown(result),
+        Format::Json => json(result),
+    }
 }
 
 /// How many were caught of how many.
 pub(crate) fn total(results: &[Result]) -> String {
     let caught = results.iter().filter(|result| is_caught(&result.finding)).count();
     let seconds: u64 = results.iter().map(|result| result.seconds).sum();
-    format!("{} faults, {caught} caught, {} not, {seconds} s", results.len(), results.len() - caught)
+    format!("{} faults, {caught} caught, {} not, {seconds} s\n", results.len(), results.len() - caught)
 }
 
 pub(crate) fn is_caught(finding: &Finding) -> bool {
     matches!(finding, Finding::Caught { .. })
 }
 
-fn text(results: &[Result]) -> String {
-    let mut text = String::new();
-    for result in results {
-        text += &line(result);
-        text += "\n";
-    }
-    text + &total(results) + "\n"
+fn text(Result { fault, finding, seconds }: &Result) -> String {
+    format!("{:<14} {:<36} {seconds:>4} s  {}\n", word(finding), fault.name, detail(finding))
 }
 
-fn markdown(results: &[Result]) -> String {
-    let mut text = String::from("| Fault | In | What it breaks | Caught by | s |\n|---|---|---|---|---:|\n");
-    for Result { fault, finding, seconds } in results {
-        let Fault { name, file, breaks, .. } = fault;
-        let tests = match finding {
-            Finding::Caught { layer, tests } => format!("{layer}: {}", named(tests, "`")),
-            other => format!("**{}** {}", word(other), detail(other)),
-        };
-        writeln!(text, "| {name} | `{file}` | {breaks} | {} | {seconds} |", tests.trim_end())
-            .expect("a string takes any text");
-    }
-    text + "\n" + &total(results) + "\n"
-}
-
-fn json(results: &[Result]) -> String {
-    let object = |result: &Result| {
-        let Result { fault, finding, seconds } = result;
-        let (layer, tests) = match finding {
-            Finding::Caught { layer, tests } => (string(layer), tests.as_slice()),
-            _ => ("null".to_owned(), &[][..]),
-        };
-        let tests: Vec<String> = tests.iter().map(|test| string(test)).collect();
-        format!(
-            "  {{\"name\": {}, \"file\": {}, \"breaks\": {}, \"outcome\": {}, \"layer\": {layer}, \"tests\": [{}], \
-             \"seconds\": {seconds}}}",
-            string(fault.name),
-            string(fault.file),
-            string(fault.breaks),
-            string(word(finding)),
-            tests.join(", "),
-        )
+fn markdown(Result { fault, finding, seconds }: &Result) -> String {
+    let Fault { name, file, breaks, .. } = fault;
+    let by = match finding {
+        Finding::Caught { layer, tests } => format!("{layer}: {}", named(tests, "`")),
+        Finding::Missed => format!("**{}**", word(finding)),
+        Finding::DoesNotBuild(_) | Finding::Refused => format!("**{}**: {}", word(finding), detail(finding)),
     };
-    let objects: Vec<String> = results.iter().map(object).collect();
-    format!("[\n{}\n]\n", objects.join(",\n"))
+    format!("| {name} | `{file}` | {breaks} | {by} | {seconds} |\n")
+}
+
+fn json(Result { fault, finding, seconds }: &Result) -> String {
+    let (layer, tests) = match finding {
+        Finding::Caught { layer, tests } => (string(layer), tests.as_slice()),
+        _ => ("null".to_owned(), &[][..]),
+    };
+    let tests: Vec<String> = tests.iter().map(|test| string(test)).collect();
+    format!(
+        "{{\"name\": {}, \"file\": {}, \"breaks\": {}, \"outcome\": {}, \"layer\": {layer}, \"tests\": [{}], \
+         \"seconds\": {seconds}}}\n",
+        string(fault.name),
+        string(fault.file),
+        string(fault.breaks),
+        string(word(finding)),
+        tests.join(", "),
+    )
 }
 
 fn word(finding: &Finding) -> &'static str {
@@ -140,7 +129,7 @@ fn string(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Finding, Format, Result, render};
+    use super::{Finding, Format, Result, row, total};
     use crate::faults::fault::Fault;
 
     static FAULT: Fault = Fault {
@@ -152,31 +141,40 @@ mod tests {
         near: ("packets", ""),
     };
 
-    fn results() -> Vec<Result> {
+    fn result(finding: Finding) -> Result {
+        Result { fault: &FAULT, finding, seconds: 12 }
+    }
+
+    fn caught() -> Result {
         let tests = ["one", "two", "three", "four"].map(str::to_owned).to_vec();
-        let of = |finding| Result { fault: &FAULT, finding, seconds: 12 };
-        vec![of(Finding::Caught { layer: "packets", tests }), of(Finding::Missed), of(Finding::Refused)]
+        result(Finding::Caught { layer: "packets", tests })
     }
 
     #[test]
     fn a_table_for_the_documentation() {
-        let table = render(&results(), Format::Markdown);
-        let lines: Vec<&str> = table.lines().collect();
         assert_eq!(
-            lines[2],
-            "| guard-off | `a.rs` | Anybody is \"anybody\" | packets: `one`, `two`, `three` and 1 more | 12 |"
+            row(&caught(), Format::Markdown),
+            "| guard-off | `a.rs` | Anybody is \"anybody\" | packets: `one`, `two`, `three` and 1 more | 12 |\n"
         );
-        assert_eq!(lines[3], "| guard-off | `a.rs` | Anybody is \"anybody\" | **not caught** | 12 |");
-        assert_eq!(lines.last(), Some(&"3 faults, 1 caught, 2 not, 36 s"));
+        assert_eq!(
+            row(&result(Finding::Missed), Format::Markdown),
+            "| guard-off | `a.rs` | Anybody is \"anybody\" | **not caught** | 12 |\n"
+        );
     }
 
     #[test]
     fn json_for_programs() {
-        let json = render(&results()[..1], Format::Json);
         assert_eq!(
-            json,
-            "[\n  {\"name\": \"guard-off\", \"file\": \"a.rs\", \"breaks\": \"Anybody is \\\"anybody\\\"\", \"outcome\": \
-             \"caught\", \"layer\": \"packets\", \"tests\": [\"one\", \"two\", \"three\", \"four\"], \"seconds\": 12}\n]\n"
+            row(&caught(), Format::Json),
+            "{\"name\": \"guard-off\", \"file\": \"a.rs\", \"breaks\": \"Anybody is \\\"anybody\\\"\", \"outcome\": \
+             \"caught\", \"layer\": \"packets\", \"tests\": [\"one\", \"two\", \"three\", \"four\"], \"seconds\": 12}\n"
         );
+    }
+
+    #[test]
+    fn only_a_test_catches() {
+        let broken = result(Finding::DoesNotBuild("error: no".to_owned()));
+        let results = [caught(), result(Finding::Missed), result(Finding::Refused), broken];
+        assert_eq!(total(&results), "4 faults, 1 caught, 3 not, 48 s\n");
     }
 }

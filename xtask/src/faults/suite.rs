@@ -3,7 +3,7 @@
 use std::env;
 use std::process::Output;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::copy::Copy;
 use super::fault::Fault;
@@ -42,6 +42,15 @@ const PATIENCE: &str = "600";
 /// How `timeout` of the coreutils says that it ended a program.
 const TIMED_OUT: &str = "(exit status: 124)";
 
+/// The suite on a copy.
+#[derive(Debug)]
+pub(crate) struct Suite<'c> {
+    copy: &'c Copy,
+    /// The program through which cargo starts tests, and the environment variable that names it.
+    variable: String,
+    runner: String,
+}
+
 /// What the suite said about a fault.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Finding {
@@ -55,74 +64,85 @@ pub(crate) enum Finding {
     Refused,
 }
 
-/// Asks the tests that should see the fault, then each layer that can, up to the first that does.
-pub(crate) fn examine(copy: &Copy, fault: &Fault) -> Result<Finding> {
+impl<'c> Suite<'c> {
+    pub(crate) fn of(copy: &'c Copy) -> Result<Self> {
+        let variable = test::runner_variable()?;
+        let users = env::var(&variable).unwrap_or_default();
+        let runner = format!("timeout --foreground --kill-after 5 {PATIENCE} {users}").trim_end().to_owned();
+        Ok(Self { copy, variable, runner })
+    }
+
+    /// Asks the tests that should see the fault, then each layer that can, up to the first that does.
+    pub(crate) fn examine(&self, fault: &Fault) -> Result<Finding> {
+        let mut built = Vec::new();
+        for (layer, parts) in questions(fault)? {
+            if !built.contains(&layer) {
+                let output = self.cargo(layer, &["--no-run"], &[])?;
+                if !output.status.success() {
+                    return Ok(Finding::DoesNotBuild(first_error(&output)));
+                }
+                built.push(layer);
+            }
+            let tests = self.failed(layer, &parts)?;
+            if tests.iter().any(|test| test == LOADS) {
+                return Ok(Finding::Refused);
+            }
+            if !tests.is_empty() {
+                return Ok(Finding::Caught { layer: layer.name, tests });
+            }
+        }
+        Ok(Finding::Missed)
+    }
+
+    /// The tests of a layer that fail; only those whose names have one of `parts` in them, if there are any.
+    pub(crate) fn failed(&self, layer: Layer, parts: &[&str]) -> Result<Vec<String>> {
+        let mut to_tests: Vec<&str> = layer.without.iter().flat_map(|name| ["--skip", name]).collect();
+        to_tests.extend(parts);
+        let ran = self.cargo(layer, &["--no-fail-fast"], &to_tests)?;
+        if ran.status.success() {
+            return Ok(Vec::new());
+        }
+        let mut names = failed_names(&text(&ran.stdout));
+        if text(&ran.stderr).contains(TIMED_OUT) {
+            names.push(format!("(no end after {PATIENCE} s)"));
+        }
+        if names.is_empty() {
+            names.push(format!("(the test program died: {})", first_error(&ran)));
+        }
+        Ok(names)
+    }
+
+    fn cargo(&self, layer: Layer, options: &[&str], to_tests: &[&str]) -> Result<Output> {
+        let mut cargo = self.copy.cargo();
+        // All packages at once: their features are then always the same, and nothing is built twice.
+        cargo.args(["test", "--workspace", "--exclude", EBPF_CRATE]).args(layer.arguments).args(options);
+        cargo.arg("--").args(to_tests).env(&self.variable, &self.runner);
+        cargo.output().context("cannot start cargo")
+    }
+}
+
+/// What is asked about a fault, in this order: layers, and the parts of the names of their tests.
+fn questions(fault: &Fault) -> Result<Vec<(Layer, Vec<&'static str>)>> {
     let (name, part) = fault.near;
     let near = *LAYERS
         .iter()
         .find(|layer| layer.name == name)
         .with_context(|| format!("no layer is named {name}"))?;
+    let mut questions = Vec::new();
     if fault.is_in_kernel() {
-        if let Some(finding) = build(copy, PACKETS)? {
-            return Ok(finding);
-        }
-        let loaded = cargo(copy, PACKETS, &[], &["--exact", LOADS])?;
-        ensure!(text(&loaded.stdout).contains("running 1 test"), "there is no test {LOADS}");
-        if !loaded.status.success() {
-            return Ok(Finding::Refused);
-        }
+        questions.push((PACKETS, vec![LOADS]));
     }
-    for (layer, part) in [(near, part)].into_iter().chain(layers_for(fault).iter().map(|layer| (*layer, "")))
-    {
-        if let Some(finding) = build(copy, layer)? {
-            return Ok(finding);
-        }
-        let tests = failed(copy, layer, part)?;
-        if !tests.is_empty() {
-            return Ok(Finding::Caught { layer: layer.name, tests });
-        }
+    match questions.last_mut() {
+        Some((layer, parts)) if *layer == near && !part.is_empty() => parts.push(part),
+        _ => questions.push((near, [part].into_iter().filter(|part| !part.is_empty()).collect())),
     }
-    Ok(Finding::Missed)
-}
-
-/// Builds a layer; what is found where that fails. The tests of what does build are not to blame then.
-fn build(copy: &Copy, layer: Layer) -> Result<Option<Finding>> {
-    let built = cargo(copy, layer, &["--no-run"], &[])?;
-    Ok((!built.status.success()).then(|| Finding::DoesNotBuild(first_error(&built))))
-}
-
-/// The tests of a layer, of those whose names have `part` in them, that fail.
-pub(crate) fn failed(copy: &Copy, layer: Layer, part: &str) -> Result<Vec<String>> {
-    let mut to_tests: Vec<&str> = layer.without.iter().flat_map(|name| ["--skip", name]).collect();
-    to_tests.extend(Some(part).filter(|part| !part.is_empty()));
-    let ran = cargo(copy, layer, &["--no-fail-fast"], &to_tests)?;
-    if ran.status.success() {
-        return Ok(Vec::new());
-    }
-    let mut names = failed_names(&text(&ran.stdout));
-    if text(&ran.stderr).contains(TIMED_OUT) {
-        names.push(format!("(no end after {PATIENCE} s)"));
-    }
-    if names.is_empty() {
-        names.push(format!("(the test program died: {})", first_error(&ran)));
-    }
-    Ok(names)
+    questions.extend(layers_for(fault).iter().map(|layer| (*layer, Vec::new())));
+    Ok(questions)
 }
 
 /// Nothing but the programs themselves is built from `gateway-ebpf`: the layers without a kernel cannot see it.
 fn layers_for(fault: &Fault) -> &'static [Layer] {
     if fault.file.starts_with("gateway-ebpf/") { &LAYERS[2..] } else { LAYERS }
-}
-
-fn cargo(copy: &Copy, layer: Layer, options: &[&str], to_tests: &[&str]) -> Result<Output> {
-    let mut cargo = copy.cargo();
-    // All packages at once: their features are then always the same, and nothing is built twice.
-    cargo.args(["test", "--workspace", "--exclude", EBPF_CRATE]).args(layer.arguments).args(options);
-    cargo.arg("--").args(to_tests);
-    let variable = test::runner_variable()?;
-    let runner = env::var(&variable).unwrap_or_default();
-    cargo.env(&variable, format!("timeout --foreground --kill-after 5 {PATIENCE} {runner}").trim_end());
-    cargo.output().context("cannot start cargo")
 }
 
 /// The names in lines such as `test module::name ... FAILED`.
@@ -148,7 +168,18 @@ fn text(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::failed_names;
+    use std::fs;
+
+    use super::{LOADS, failed_names};
+    use crate::process;
+
+    #[test]
+    fn the_test_that_loads_the_programs_is_there() {
+        let (module, name) = LOADS.split_once("::").expect("a test in a module");
+        let file = process::workspace_root().join(format!("tests/tests/packets/{module}.rs"));
+        let text = fs::read_to_string(file).expect("the module of the packet tables");
+        assert!(text.contains(&format!("fn {name}()")), "{LOADS}");
+    }
 
     #[test]
     fn failed_tests_are_found_by_their_lines() {

@@ -113,7 +113,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if policy.segment(segment).routers {",
         wrong: "if segment != SegmentId::UNKNOWN {",
         breaks: "Router advertisements pass in segments that name no router",
-        near: ("unit", "compile::"),
+        near: ("packets", "neighbours::"),
     },
     Fault {
         name: "midstream-always-on",
@@ -121,6 +121,6 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "midstream: u32::from(policy.settings.midstream),",
         wrong: "midstream: 1,",
         breaks: "A TCP packet in the middle of nothing opens a connection",
-        near: ("unit", "compile::"),
+        near: ("packets", "connections::"),
     },
 ];

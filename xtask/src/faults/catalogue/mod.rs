@@ -1,7 +1,8 @@
 //! The faults, in the order of a packet's and a policy's way.
 
+mod arrival;
 mod compiler;
-mod datapath;
+mod judgement;
 mod policy;
 mod shared;
 
@@ -9,7 +10,9 @@ use super::fault::Fault;
 
 /// All faults.
 pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
-    [datapath::FAULTS, shared::FAULTS, compiler::FAULTS, policy::FAULTS].into_iter().flatten()
+    [arrival::FAULTS, judgement::FAULTS, shared::FAULTS, compiler::FAULTS, policy::FAULTS]
+        .into_iter()
+        .flatten()
 }
 
 #[cfg(test)]

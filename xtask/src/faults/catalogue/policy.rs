@@ -26,7 +26,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "(4..self.policy.segments.len())",
         wrong: "(5..self.policy.segments.len())",
         breaks: "A deny for any leaves the first segment out",
-        near: ("policies", ""),
+        near: ("unit", "policy::"),
     },
     Fault {
         name: "deny-spares-the-gateway",
@@ -50,7 +50,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "|| access.grant == Some(Grant::Required)",
         wrong: "|| access.grant == None && false",
         breaks: "Vendor access that needs a grant is always open",
-        near: ("policies", "vendor"),
+        near: ("unit", "policy::"),
     },
     Fault {
         name: "observe-unless-said",
