@@ -8,6 +8,9 @@ use anyhow::{Context as _, Result};
 use crate::frames::{Link, Wire};
 use crate::namespace::{End, Namespace, wire};
 use crate::run::Run;
+use crate::switch::Switch;
+
+mod annex;
 
 /// Interface of every host.
 pub const HOST_INTERFACE: &str = "eth0";
@@ -15,6 +18,7 @@ pub const HOST_INTERFACE: &str = "eth0";
 pub const TRUNK: &str = "trunk0";
 /// Port of the gateway to the world.
 pub const WAN: &str = "wan0";
+const CUSTOMER: &str = "customer0";
 /// The gateway's own address to the world.
 pub const WAN_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The gateway's own IPv6 address to the world.
@@ -146,6 +150,8 @@ pub struct Hospital {
     hosts: Vec<Host>,
     /// The router of the provider: between the gateway and the world.
     pub provider: Namespace,
+    /// What joins the trunk with the hosts of the second building.
+    bridge: Option<Switch>,
     // Dropped last: it removes what the namespaces leave.
     run: Run,
 }
@@ -169,7 +175,7 @@ impl Hospital {
         provider.sysctl("ipv6/conf/all/forwarding", "1")?;
         wire(
             &end(&gateway, WAN, mac(2, 1), &[(WAN_V4.into(), 24), (WAN_V6.into(), 64)]),
-            &end(&provider, "customer0", mac(2, 2), &[(PROVIDER_V4.into(), 24), (PROVIDER_V6.into(), 64)]),
+            &end(&provider, CUSTOMER, mac(2, 2), &[(PROVIDER_V4.into(), 24), (PROVIDER_V6.into(), 64)]),
         )?;
         gateway.batch(&[
             format!("route add default via {PROVIDER_V4}"),
@@ -186,7 +192,7 @@ impl Hospital {
         }
         let namespaces = hosts.iter().map(|host| &host.namespace).chain([&gateway, &switch, &provider]);
         namespaces.into_iter().try_for_each(Namespace::wait_up)?;
-        Ok(Self { gateway, switch, hosts, provider, run })
+        Ok(Self { gateway, switch, hosts, provider, bridge: None, run })
     }
 
     /// A host by its name.
@@ -250,17 +256,40 @@ impl Plan {
     }
 }
 
-fn inside(run: &Run, gateway: &Namespace, site: Site) -> Result<Host> {
-    let usual = (site.vlan, [10, 10, site.vlan], 24);
-    let (_, [a, b, c], length) = *V4_NETWORKS.iter().find(|network| network.0 == site.vlan).unwrap_or(&usual);
-    let v4 = |number| Ipv4Addr::new(a, b, c, number);
+/// The network of a VLAN.
+struct Network {
+    v4: [u8; 3],
+    /// Length of the IPv4 prefix.
+    length: u8,
+    /// Second group of the IPv6 addresses.
+    group: u16,
+}
+
+impl Network {
+    fn v4(&self, number: u8) -> Ipv4Addr {
+        let [a, b, c] = self.v4;
+        Ipv4Addr::new(a, b, c, number)
+    }
+
+    fn v6(&self, number: u8) -> Ipv6Addr {
+        Ipv6Addr::new(0xfd00, self.group, 0, 0, 0, 0, 0, hexadecimal(number))
+    }
+}
+
+fn network(vlan: u8) -> Result<Network> {
+    let usual = (vlan, [10, 10, vlan], 24);
+    let (_, v4, length) = *V4_NETWORKS.iter().find(|network| network.0 == vlan).unwrap_or(&usual);
     // A VLAN's number is read in IPv6 as it is written: fd00:70::/64 is VLAN 70.
-    let group =
-        u16::from_str_radix(&site.vlan.to_string(), 16).context("decimal digits are hexadecimal ones")?;
-    let v6 = |number: u8| Ipv6Addr::new(0xfd00, group, 0, 0, 0, 0, 0, hexadecimal(number));
+    let group = u16::from_str_radix(&vlan.to_string(), 16).context("decimal digits are hexadecimal ones")?;
+    Ok(Network { v4, length, group })
+}
+
+fn inside(run: &Run, gateway: &Namespace, site: Site) -> Result<Host> {
+    let network = network(site.vlan)?;
+    let host = (network.v4(site.number), network.v6(site.number));
     let (name, segment, link) = (site.host, site.segment, site.vlan);
-    let plan = Plan { name, segment, link, length, host: (v4(site.number), v6(site.number)) };
-    plan.build(run.namespace(name)?, gateway, site.port, (v4(1), v6(1)))
+    let plan = Plan { name, segment, link, length: network.length, host };
+    plan.build(run.namespace(name)?, gateway, site.port, (network.v4(1), network.v6(1)))
 }
 
 fn end<'a>(

@@ -37,6 +37,13 @@ fn the_hospital_is_protected_and_works() {
     assert!(output.status.success(), "{}", text(&output));
 }
 
+/// The same, and a second building behind a trunk, with forwarding in XDP.
+#[test]
+fn the_hospital_works_where_xdp_forwards() {
+    let output = demo(&["--forwarding", "xdp"]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
 #[test]
 fn a_flow_that_is_missing_shows_in_the_table() {
     let policy = changed(|directory| policy::remove_flow(directory, "store-studies").unwrap());

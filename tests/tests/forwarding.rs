@@ -2,7 +2,6 @@
 //! devices.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use clinigate_tests::frames::{Link, Packet, Wire, carries};
 use clinigate_tests::namespace::{End, Namespace, tool, wire};
-use clinigate_tests::peers::{tcp, udp};
+use clinigate_tests::peers::{path, tcp, udp};
 use clinigate_tests::run::Run;
 use clinigate_tests::service::{self, Service, Setting};
 use clinigate_tests::switch::Switch;
@@ -195,53 +194,17 @@ fn a_hop_is_counted_and_the_last_is_the_stacks_to_report() {
             assert_eq!(hop_limit(&listener), hops, "{server}");
         }
     }
-    let answer = stick.pump.run(|| {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        set(&socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1);
-        socket.set_ttl(1).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        socket.connect("10.0.2.9:7003").unwrap();
-        let until = Instant::now() + SOON;
-        loop {
-            // The kernel limits how often it says so (icmp_ratelimit).
-            let _ = socket.send(b"traceroute");
-            let answer = socket.recv(&mut [0; 16]).unwrap_err().kind();
-            if answer != ErrorKind::WouldBlock || Instant::now() > until {
-                return answer;
-            }
-        }
-    });
-    assert_eq!(answer.unwrap(), ErrorKind::HostUnreachable, "time exceeded, from the gateway");
+    let hop = stick.pump.run(|| path::first_hop("10.0.2.9:7003".parse().unwrap(), SOON)).unwrap().unwrap();
+    assert_eq!(hop, Some("10.0.70.1".parse().unwrap()), "time exceeded, from the gateway");
 }
 
 #[test]
 fn path_mtu_discovery_works() {
     let stick = Stick::build("xdp");
     stick.gateway.batch(&["link set a0 mtu 1400".to_owned()]).unwrap();
-    for (address, expected) in [("10.0.2.9:7004", 1400), ("[fd00:2::9]:7004", 1400)] {
-        let address: SocketAddr = address.parse().unwrap();
-        let mtu = stick.pump.run(|| {
-            let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-            let socket = UdpSocket::bind(any).unwrap();
-            let (level, discover, query) = if address.is_ipv4() {
-                (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_MTU)
-            } else {
-                (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_MTU)
-            };
-            set(&socket, level, discover, libc::IP_PMTUDISC_DO);
-            socket.connect(address).unwrap();
-            let until = Instant::now() + SOON;
-            loop {
-                // Refused once the error of an earlier one is here.
-                let _ = socket.send(&[0; 1440]);
-                let mtu = get(&socket, level, query);
-                if mtu < 1500 || Instant::now() > until {
-                    return mtu;
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        assert_eq!(mtu.unwrap(), expected, "{address}");
+    for address in ["10.0.2.9:7004", "[fd00:2::9]:7004"] {
+        let mtu = stick.pump.run(|| path::mtu(address.parse().unwrap(), 1440, 1500, SOON)).unwrap().unwrap();
+        assert_eq!(mtu, 1400, "{address}");
     }
 }
 
@@ -348,16 +311,6 @@ fn set(socket: &UdpSocket, level: libc::c_int, option: libc::c_int, value: libc:
     let done =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
     assert_eq!(done, 0);
-}
-
-fn get(socket: &UdpSocket, level: libc::c_int, option: libc::c_int) -> libc::c_int {
-    let (mut value, mut length) = (0, libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap());
-    // SAFETY: both live until the call returns, and the length is the value's.
-    let done = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut length)
-    };
-    assert_eq!(done, 0);
-    value
 }
 
 /// The hop limit that the next IPv4 datagram arrives with.

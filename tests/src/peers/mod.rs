@@ -4,6 +4,7 @@
 
 pub mod https;
 pub mod mllp;
+pub mod path;
 pub mod ping;
 pub mod tcp;
 pub mod udp;

@@ -1,4 +1,4 @@
-//! Rule sets of ClassBench as policies: what the tables, the oracle and the programs in the kernel
+//! Rule sets of `ClassBench` as policies: what the tables, the oracle and the programs in the kernel
 //! decide is what a linear search through the filters finds, rule for rule.
 //!
 //! Each set ends with filters from everywhere to everywhere, which allow every packet: it is compared as it

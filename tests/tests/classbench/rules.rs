@@ -1,4 +1,4 @@
-//! Rule sets of ClassBench, as they are written, and the plainest search through them.
+//! Rule sets of `ClassBench`, as they are written, and the plainest search through them.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clinigate_tests::dicom::{self, Archive, Image};
 use clinigate_tests::frames::{self, Link, Packet, Wire};
 use clinigate_tests::hospital::{Hospital, WAN_V4};
-use clinigate_tests::peers::{https, mllp, ping, tcp, udp};
+use clinigate_tests::peers::{https, mllp, path, ping, tcp, udp};
 
 use crate::peers::Servers;
 
@@ -16,6 +16,8 @@ use crate::peers::Servers;
 const WAIT: Duration = Duration::from_millis(700);
 /// For whole exchanges that should pass.
 const LONG_WAIT: Duration = Duration::from_secs(5);
+/// Bytes that a link takes in the attempt at path MTU discovery.
+const SMALL_MTU: u32 = 1400;
 /// In the payload of every raw frame, so that its receiver knows it.
 const TOKEN: &[u8] = b"clinigate-lab raw frame";
 
@@ -138,6 +140,31 @@ impl Scene {
     pub(crate) fn udp_v6(&self, from: &str, to: &str, port: u16) -> Result<Seen> {
         let to = self.hospital.host(to).at_v6(port);
         self.inside(from, || udp::answers(to, 0, TOKEN, WAIT).map(Seen::of))?
+    }
+
+    /// Whether the gateway, by its address in that segment, is the first hop that traceroute shows.
+    pub(crate) fn first_hop(&self, from: &str, to: &str, port: u16) -> Result<Seen> {
+        let (to, router) = (self.hospital.host(to).at(port), self.hospital.host(from).router_v4);
+        Ok(match self.inside(from, || path::first_hop(to, LONG_WAIT))?? {
+            Some(hop) if hop == router => Seen::Passed,
+            Some(hop) => Seen::Wrong(format!("the first hop is {hop}, not {router}")),
+            None => Seen::Stopped,
+        })
+    }
+
+    /// Whether the sender learns that the link to `to` takes less than others.
+    pub(crate) fn path_mtu(&self, from: &str, to: &str, port: u16) -> Result<Seen> {
+        let link = &self.hospital.host(to).port;
+        let set = |mtu: u32| self.hospital.gateway.batch(&[format!("link set {link} mtu {mtu}")]);
+        set(SMALL_MTU)?;
+        let to = self.hospital.host(to).at(port);
+        let mtu = self.inside(from, || path::mtu(to, 1472, 1500, LONG_WAIT))?;
+        set(1500)?;
+        Ok(match mtu? {
+            SMALL_MTU => Seen::Passed,
+            1500 => Seen::Stopped,
+            mtu => Seen::Wrong(format!("the path is said to take {mtu} bytes, not {SMALL_MTU}")),
+        })
     }
 
     /// Raw frames onto the wire of `from`, looked for at `to`.

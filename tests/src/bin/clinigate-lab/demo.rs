@@ -1,5 +1,6 @@
 //! `clinigate-lab demo`: the hospital, the real service, and every expectation tried.
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ const EXCERPT: &[&str] = &[
     "clinigate_policy_info",
     "clinigate_connections",
     "clinigate_events_lost_total",
+    "clinigate_forwarded_packets_total",
     "clinigate_rule_packets_total",
 ];
 
@@ -40,6 +42,9 @@ pub(crate) struct Demo {
     /// nothing else stops it
     #[arg(long)]
     without: bool,
+    /// Who forwards: with `xdp` a second building is there, too, behind a trunk
+    #[arg(long, value_enum, value_name = "WHO", default_value_t = Forwarding::Kernel)]
+    forwarding: Forwarding,
     /// The policy, if not the reference hospital's
     #[arg(long, value_name = "DIR")]
     policy: Option<PathBuf>,
@@ -48,25 +53,36 @@ pub(crate) struct Demo {
     clinigate: Option<PathBuf>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Forwarding {
+    Kernel,
+    Xdp,
+}
+
 impl Demo {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let start = Instant::now();
         clean_on_exit()?;
         run::clean()?;
         let binary = if self.without { None } else { Some(self.binary()?) };
-        let hospital = Hospital::build()?;
+        let mut hospital = Hospital::build()?;
+        let mut groups = expectations::all();
+        if self.forwarding == Forwarding::Xdp {
+            hospital.open_annex()?;
+            groups.push(expectations::annex());
+        }
         let servers = Servers::start(&hospital)?;
         let image = Image::generate(hospital.run().directory())?;
         let scene = Scene { hospital, servers, image };
         let Some(binary) = binary else { return try_unprotected(&scene) };
         let setting = Setting::new(&scene.hospital, binary);
-        let service = setting.start(&self.policy()?)?;
+        let service = setting.start(&self.policy(&scene.hospital)?)?;
         table::say(&format!("hospital of {} hosts is up, clinigate enforces", scene.hospital.hosts().len()))?;
 
         let first = setting.metrics()?;
         let mut tally = Tally::default();
         table::head()?;
-        for group in expectations::all() {
+        for group in groups {
             table::group(group.title)?;
             for expectation in &group.expectations {
                 tally.add(&try_one(&scene, &setting, expectation)?);
@@ -86,12 +102,20 @@ impl Demo {
         self.clinigate.clone().map_or_else(service::binary, Ok)
     }
 
-    fn policy(&self) -> Result<PathBuf> {
+    fn policy(&self, hospital: &Hospital) -> Result<PathBuf> {
         let directory = match &self.policy {
             Some(directory) => directory.clone(),
             None => policy::hospital(),
         };
-        directory.canonicalize().with_context(|| format!("no policy in {}", directory.display()))
+        let directory =
+            directory.canonicalize().with_context(|| format!("no policy in {}", directory.display()))?;
+        if self.forwarding == Forwarding::Kernel {
+            return Ok(directory);
+        }
+        let copy = hospital.run().directory().join("policy");
+        policy::copy(&directory, &copy)?;
+        fs::write(copy.join("forwarding.yaml"), "settings: { forwarding: xdp }\n")?;
+        Ok(copy)
     }
 }
 

@@ -62,6 +62,39 @@ pub(crate) fn all() -> Vec<Group> {
     vec![care(), bedside(), attacks(), outside(), forgeries(), trunk()]
 }
 
+/// What is tried besides, where XDP forwards: real programs across the trunk.
+pub(crate) fn annex() -> Group {
+    Group {
+        title: "Second building, behind the trunk, forwarded by XDP",
+        counters_only: false,
+        expectations: vec![
+            passes("VLAN 41: scanner stores an image, bytes compared", "store-studies", |s| {
+                Ok(s.dicom_store("mr-2", "pacs"))
+            }),
+            passes("VLAN 41: scanner fetches its worklist", "worklist", |s| s.tcp("mr-2", "ris", 104)),
+            passes("VLAN 61: analyser reports to the laboratory system", "analyser-results", |s| {
+                s.tcp("analyser-2", "lis", 5000)
+            }),
+            passes("VLAN 41: the gateway is the first hop of a traceroute", "clinical-basics", |s| {
+                s.first_hop("mr-2", "infrastructure", 53)
+            }),
+            passes("VLAN 61: a link of 1400 bytes on the way is found", "clinical-basics", |s| {
+                s.path_mtu("analyser-2", "infrastructure", 53)
+            }),
+            passes("VLAN 41: scanner pings the gateway with 3000 bytes", "ping-gateway", |s| {
+                s.ping_gateway("mr-2", 3000)
+            }),
+            stopped(
+                "VLAN 41: scanner tries the analyser in VLAN 61",
+                "modalities-b",
+                Reason::NoFlow,
+                1,
+                |s| s.tcp("mr-2", "analyser-2", 5000),
+            ),
+        ],
+    }
+}
+
 fn care() -> Group {
     Group {
         title: "Imaging and records: allowed",
