@@ -173,3 +173,81 @@ fn refuse_mapped(address: IpAddr) -> Result<(), AddressError> {
 fn shorten(text: &str) -> String {
     text.chars().take(50).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> (&'static str, Option<String>) {
+        parse(text).map_or_else(|error| (error.code, error.help), |span| panic!("{text} is {span:?}"))
+    }
+
+    #[test]
+    fn hosts_prefixes_and_ranges_are_their_first_and_last_address() {
+        let v6 = |last: u128| 0xfd00_0070_u128 << 96 | last;
+        for (text, span) in [
+            ("10.0.0.9", Span::V4(0x0a00_0009, 0x0a00_0009)),
+            ("10.0.0.8/30", Span::V4(0x0a00_0008, 0x0a00_000b)),
+            ("0.0.0.0/0", Span::V4(0, u32::MAX)),
+            ("10.0.0.1/32", Span::V4(0x0a00_0001, 0x0a00_0001)),
+            ("10.0.0.1-10.0.1.0", Span::V4(0x0a00_0001, 0x0a00_0100)),
+            ("10.0.0.1-10.0.0.1", Span::V4(0x0a00_0001, 0x0a00_0001)),
+            ("fd00:70::9", Span::V6(v6(9), v6(9))),
+            ("fd00:70::8/126", Span::V6(v6(8), v6(11))),
+            ("::/0", Span::V6(0, u128::MAX)),
+            ("fd00:70::1-fd00:70::ff", Span::V6(v6(1), v6(255))),
+            ("fd00:70::1-fd00:70::1", Span::V6(v6(1), v6(1))),
+        ] {
+            assert_eq!(parse(text), Ok(span), "{text}");
+        }
+        assert_eq!(parse_prefix("10.0.0.9"), Ok(Span::V4(0x0a00_0009, 0x0a00_0009)));
+    }
+
+    #[test]
+    fn what_is_no_address_says_what_was_meant() {
+        let write = |text: &str| Some(format!("write {text}"));
+        assert_eq!(code("10.0.0.256"), ("bad-address", None));
+        assert_eq!(code("10.0.0.0/33"), ("bad-prefix", None));
+        assert_eq!(code("fd00::/129"), ("bad-prefix", None));
+        assert_eq!(code("10.0.0.9-10.0.0.8"), ("bad-range", write("10.0.0.8-10.0.0.9")));
+        assert_eq!(code("fd00::9-fd00::8"), ("bad-range", write("fd00::8-fd00::9")));
+        assert_eq!(code("10.0.0.9-fd00::8"), ("bad-range", None));
+        assert_eq!(code("::ffff:10.0.0.9"), ("mapped-address", write("10.0.0.9")));
+        assert_eq!(code("::ffff:10.0.0.9/128"), ("mapped-address", write("10.0.0.9")));
+        let (found, help) = code("10.0.0.9/24");
+        assert_eq!(found, "host-bits");
+        assert_eq!(help.as_deref(), Some("write 10.0.0.0/24 for the prefix, or 10.0.0.9 for the host"));
+        let longest = |text: &str| parse(text).map_err(|error| error.expected);
+        assert_eq!(longest("10.0.0.0/x"), Err("expected /0 to /32".to_owned()));
+        assert_eq!(longest("fd00::/x"), Err("expected /0 to /128".to_owned()));
+    }
+
+    #[test]
+    fn no_name_looks_like_an_address() {
+        assert!(
+            ["10.0.0.9", "10.0.0.0/8", "zone/x", "fd00::", "1-2", "7"].map(looks_like_address) == [true; 6]
+        );
+        assert!(["pacs", "ct-1", "1a", "a.b.c"].map(looks_like_address) == [false; 4]);
+    }
+
+    #[test]
+    fn spans_overlap_where_they_share_an_address() {
+        for (a, b, c, d, shared) in [(1, 5, 5, 9, true), (1, 4, 5, 9, false), (1, 9, 4, 5, true)] {
+            for (one, other) in [
+                (Span::V4(a, b), Span::V4(c, d)),
+                (Span::V6(a.into(), b.into()), Span::V6(c.into(), d.into())),
+            ] {
+                assert_eq!((one.overlaps(other), other.overlaps(one)), (shared, shared), "{one:?} {other:?}");
+            }
+        }
+        assert!(!Span::V4(1, 5).overlaps(Span::V6(1, 5)));
+    }
+
+    #[test]
+    fn the_widest_of_those_that_begin_alike_comes_first() {
+        let mut spans = [Span::V6(0, 9), Span::V4(4, 5), Span::V4(0, 1), Span::V4(0, 9), Span::V6(0, 10)];
+        spans.sort_by_key(|span| span.widest_first());
+        let sorted = [Span::V4(0, 9), Span::V4(0, 1), Span::V4(4, 5), Span::V6(0, 10), Span::V6(0, 9)];
+        assert_eq!(spans, sorted);
+    }
+}

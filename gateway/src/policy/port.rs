@@ -189,3 +189,79 @@ const PROTOCOLS: &[(&str, u8)] = &[
     ("l2tp", 115),
     ("sctp", 132),
 ];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn message<T: std::fmt::Debug>(result: Result<T, PortError>) -> (String, Option<String>) {
+        let error = result.unwrap_err();
+        (error.message, error.help)
+    }
+
+    #[test]
+    fn ports_are_numbers_ranges_or_any() {
+        assert_eq!(ports("104"), Ok((104, 104)));
+        assert_eq!(ports("5000-5010"), Ok((5000, 5010)));
+        assert_eq!(ports("7-7"), Ok((7, 7)));
+        assert_eq!(ports("0-65535"), Ok(ANY_PORT));
+        assert_eq!(ports("any"), Ok(ANY_PORT));
+        assert_eq!(message(ports("0")).0, "port 0 is not a port");
+        assert_eq!(message(ports("65536")).0, "`65536` is not a port");
+        let (reversed, help) = message(ports("9-8"));
+        assert_eq!((reversed.as_str(), help.as_deref()), ("9-8 ends before it begins", Some("write 8-9")));
+    }
+
+    #[test]
+    fn types_have_names_and_numbers() {
+        assert_eq!((icmp("echo-request"), icmpv6("echo-request")), (Ok((8, 8)), Ok((128, 128))));
+        assert_eq!((icmp("any"), icmpv6("133-136")), (Ok((0, 255)), Ok((133, 136))));
+        let (unknown, help) = message(icmp("echo-requst"));
+        assert_eq!(unknown, "`echo-requst` is not an ICMP type");
+        assert_eq!(help.as_deref(), Some("did you mean `echo-request`?"));
+        assert_eq!(message(icmp("256")).0, "`256` is not an ICMP type");
+    }
+
+    /// They have keys of their own, and packets of them never count as other protocols.
+    #[test]
+    fn protocols_with_ports_or_types_are_not_numbers() {
+        assert_eq!((protocol("esp"), protocol("50"), protocol("255")), (Ok(50), Ok(50), Ok(255)));
+        for (name, number) in [("icmp", 1), ("tcp", 6), ("udp", 17), ("icmpv6", 58)] {
+            let refused = format!("protocol {number} is {}", name.to_uppercase());
+            let help = format!("write `{name}: [any]` in a definition, or `{name}` in place");
+            for text in [name.to_owned(), number.to_string()] {
+                assert_eq!(message(protocol(&text)), (refused.clone(), Some(help.clone())));
+            }
+        }
+        assert_eq!(message(protocol("256")).0, "`256` is not a protocol");
+    }
+
+    #[test]
+    fn services_in_place_begin_with_their_protocol() {
+        let one = |text| in_place(text).map(|found| found.map(|matches| (matches.len(), matches[0])));
+        let tcp = |destination| ServiceMatch::Tcp { source: ANY_PORT, destination };
+        let udp = |destination| ServiceMatch::Udp { source: ANY_PORT, destination };
+        assert_eq!(one("tcp/8443"), Some(Ok((1, tcp((8443, 8443))))));
+        assert_eq!(one("tcp"), Some(Ok((1, tcp(ANY_PORT)))));
+        assert_eq!(one("udp/1-9"), Some(Ok((1, udp((1, 9))))));
+        assert_eq!(one("icmp/8"), Some(Ok((1, ServiceMatch::Icmp((8, 8))))));
+        assert_eq!(one("icmpv6"), Some(Ok((1, ServiceMatch::Icmpv6((0, 255))))));
+        assert_eq!(one("proto/esp"), Some(Ok((1, ServiceMatch::Protocol(50)))));
+        assert_eq!((one("dicom"), one("tcp8443")), (None, None));
+        assert_eq!(message(one("any/80").unwrap()).0, "`any/` is not the beginning of a service");
+    }
+
+    #[test]
+    fn any_is_every_packet_once() {
+        let any = in_place("any").unwrap().unwrap();
+        let protocols = (0..=255u8).filter(|number| any.contains(&ServiceMatch::Protocol(*number)));
+        assert_eq!(protocols.count(), 252);
+        assert_eq!(any.len(), 256);
+        for number in [1, 6, 17, 58] {
+            assert!(!any.contains(&ServiceMatch::Protocol(number)));
+        }
+        assert!(any.contains(&ServiceMatch::Icmp((0, 255))) && any.contains(&ServiceMatch::Icmpv6((0, 255))));
+    }
+}

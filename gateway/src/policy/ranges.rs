@@ -239,4 +239,18 @@ mod tests {
         assert_eq!(all.difference(&but_last), last);
         assert_eq!(but_last.union(&last), all);
     }
+
+    /// Both families count: a set that differs in one of them only is another set.
+    #[test]
+    fn address_sets_are_compared_in_both_families() {
+        let set = |v4: u32, v6: u128| Ranges { v4: vec![(1, v4)], v6: vec![(1, v6)] };
+        let (small, large) = (set(5, 5), set(9, 9));
+        assert_eq!(small.intersection(&large), small);
+        assert_eq!(large.difference(&small), Ranges { v4: vec![(6, 9)], v6: vec![(6, 9)] });
+        assert!(small.is_subset(&large) && small.is_subset(&small));
+        assert!(!set(9, 5).is_subset(&set(5, 9)) && !set(5, 9).is_subset(&set(9, 5)));
+        let (v4, v6) = (Ranges { v6: Vec::new(), ..set(5, 5) }, Ranges { v4: Vec::new(), ..set(5, 5) });
+        assert!(v4.is_disjoint(&v6));
+        assert!(!v4.is_disjoint(&large) && !v6.is_disjoint(&large));
+    }
 }

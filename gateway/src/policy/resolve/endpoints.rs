@@ -168,7 +168,6 @@ impl Resolver {
     }
 
     fn zone(&mut self, text: &Text, zone: &str, members: &mut Members) {
-        let before = members.segments.len();
         let mut found = false;
         for (segment, number) in self.policy.segments.iter().zip(0..) {
             if segment.zone.as_deref() == Some(zone) {
@@ -176,7 +175,7 @@ impl Resolver {
                 members.segments.insert(SegmentId(number));
             }
         }
-        if found || members.segments.len() > before {
+        if found {
             return;
         }
         let zones: BTreeSet<String> = self

@@ -206,3 +206,6 @@ impl Resolver {
         Resolved { policy, diagnostics: self.diagnostics }
     }
 }
+
+#[cfg(test)]
+mod tests;
