@@ -25,6 +25,8 @@ pub(crate) const ETHERNET: usize = 14;
 pub(crate) const TAG: usize = 4;
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
+/// The longest frame that was padded: 60 bytes (IEEE 802.3, 4.2.3.3) before it was given two tags.
+const PADDED: usize = 60 + 2 * TAG;
 /// First byte of an IPv4 header without options: those are the stack's to see to.
 const NO_OPTIONS: u8 = 0x45;
 
@@ -49,7 +51,7 @@ extern "C" fn clinigate_forward(context: *mut xdp_md) -> u32 {
         && is_judged(judgement.reason)
         && packet.hop_limit > 1;
     if through
-        && is_usual(&context, link, leg)
+        && is_usual(&context, link, packet, leg)
         && let Some((exit, tags, macs)) = way(&context, link, packet, leg)
         && let Some(action) = transmit(&context, link, &exit, tags, macs)
     {
@@ -73,12 +75,16 @@ fn is_judged(reason: Reason) -> bool {
     reason.passes() || matches!(reason, Reason::NoFlow | Reason::Denied | Reason::NotInConnection)
 }
 
-/// Whether a frame is one that a router forwards without a thought: meant for it, in one buffer,
-/// without options.
+/// Whether a frame is one that a router forwards without a thought: meant for it, in one buffer, with nothing
+/// behind the packet but what Ethernet pads with, and without options.
 #[inline(always)]
-fn is_usual(context: &XdpContext, link: &Link, leg: &Leg) -> bool {
+fn is_usual(context: &XdpContext, link: &Link, packet: &Packet, leg: &Leg) -> bool {
     let Ok(destination) = frame::read::<[u8; 6]>(context, 0) else { return false };
-    if destination != leg.mac || frame::whole_length(context) != frame::linear_length(context) {
+    let length = frame::linear_length(context);
+    if destination != leg.mac || frame::whole_length(context) != length {
+        return false;
+    }
+    if length > packet.transport + packet.payload && length > PADDED {
         return false;
     }
     if link.ethertype == ethertype::IPV4 {

@@ -229,6 +229,31 @@ fn frames_for_somebody_else_are_not_forwarded() {
     assert_eq!(arrives(Link { from: mac(70, 2), to: [0xff; 6] }), 0, "to all");
 }
 
+/// What stands behind a packet is not part of it, and does not cross.
+#[test]
+fn bytes_behind_a_packet_do_not_cross() {
+    let stick = Stick::build("xdp");
+    let seen = Wire::open(&stick.archive, "eth0").unwrap();
+    let sender = Wire::open(&stick.pump, "eth0").unwrap();
+    let packet = Packet {
+        link: Link { from: mac(70, 2), to: mac(1, 1) },
+        tags: Vec::new(),
+        from: "10.0.70.11:7008".parse().unwrap(),
+        to: "10.0.2.9:7008".parse().unwrap(),
+        payload: b"a packet".repeat(10),
+    };
+    let frame = packet.udp().unwrap();
+    // Twice: the first may wait in the stack for its neighbour.
+    for _ in 0..2 {
+        sender.send(&[&frame[..], &b"stowaway".repeat(10)].concat()).unwrap();
+        let arrives = |frame: &[u8]| {
+            assert!(!carries(frame, b"stowaway"));
+            carries(frame, b"a packet")
+        };
+        assert_eq!(seen.count(SOON, 1, arrives).unwrap(), 1);
+    }
+}
+
 #[test]
 fn two_tags_come_off_and_go_on() {
     let stick = Stick::build("xdp");
