@@ -279,6 +279,25 @@ fn places_are_the_tags_that_an_interface_names() {
     }
 }
 
+/// Constants of the program: what the policy sets, and the sizes of the tables that it walks.
+#[test]
+fn the_configuration_is_that_of_the_policy() {
+    let mut policy = two_segments();
+    policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(5))];
+    policy.settings.midstream = true;
+    policy.settings.timeouts = std::array::from_fn(|state| 100 + u32::try_from(state).unwrap());
+    (policy.settings.neighbour_rate, policy.settings.event_rate) = (7, 8);
+    policy.settings.connections = 5000;
+    let image = compile(&policy).unwrap();
+    let config = &image.config;
+    assert_eq!((config.segments, config.midstream), (6, 1));
+    assert_eq!((config.neighbour_rate, config.event_rate), (7, 8));
+    assert_eq!(config.timeouts, policy.settings.timeouts);
+    assert_eq!(image.connections, 5000);
+    // Classes of the lan and of the rest, of the ward and of the rest; DICOM and the rest.
+    assert_eq!((config.destinations, config.services, image.pairs.len()), (2, 2, 4));
+}
+
 /// The counters are read by it: what was dropped, and what only would have been.
 #[test]
 fn the_manifest_tells_what_became_of_a_packet() {

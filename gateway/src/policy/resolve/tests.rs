@@ -132,3 +132,140 @@ fn zones_are_those_of_the_segments() {
     assert!(found.iter().all(|found| found.0 == "unknown-zone"));
     assert_eq!(found[0].2.as_deref(), Some("did you mean `zone/clinical`?"));
 }
+
+/// Codes and lines of what is wrong with a text.
+fn codes(text: &str) -> Vec<String> {
+    mistakes(text).iter().map(|found| format!("{} {}", found.code, found.place.line)).collect()
+}
+
+#[test]
+fn interfaces_have_names_that_linux_takes() {
+    policy("interfaces: { abcdefghijklmno: { access: 70 }, eth0.1@x: { access: 30 } }");
+    for name in ["abcdefghijklmnop", "a/b", "'a:b'", "'a b'", ".", "..", "é"] {
+        assert_eq!(codes(&format!("interfaces: {{ {name}: {{ access: 70 }} }}")), ["bad-name 1"], "{name}");
+    }
+}
+
+#[test]
+fn an_interface_is_one_thing() {
+    assert_eq!(codes("interfaces: { a: {} }"), ["interface-kind 1"]);
+    assert_eq!(codes("interfaces: { a: { access: 70, wan: true } }"), ["interface-kind 1"]);
+    // Another mistake may be why it is none; it is not why it is two.
+    assert_eq!(codes("interfaces: { a: { acces: 70 } }"), ["unknown-key 1"]);
+    let both = codes("interfaces:\n  a:\n    { access: 70, wan: true,\n      acces: 70 }");
+    assert_eq!(both, ["interface-kind 2", "unknown-key 4"]);
+    assert_eq!(codes("segments: { s: 7 }\ninterfaces: { a: { access: s } }").len(), 1);
+}
+
+#[test]
+fn a_review_is_a_day() {
+    let rule = |day: &str| {
+        format!("flows: [{{ name: a, from: pumps, to: pacs, services: dicom, review: '{day}' }}]")
+    };
+    assert_eq!(policy(&rule("2028-02-29")).rules[0].review.as_deref(), Some("2028-02-29"));
+    for day in ["2027-02-29", "20280229", "2028-2-29", "2028-02-29T01:00", "2028-02-29 ", "soon"] {
+        assert_eq!(codes(&rule(day)), ["bad-date 1"], "{day}");
+    }
+}
+
+#[test]
+fn a_segment_without_a_subnet_is_a_mistake_of_its_own() {
+    assert_eq!(codes("segments: { s: {} }"), ["missing-key 1"]);
+    assert_eq!(codes("segments: { s: { subnets: [] } }"), ["missing-key 1"]);
+    assert_eq!(codes("segments: { s: { subnets: [{}] } }").len(), 1);
+    assert_eq!(codes("segments: { s: { bogus: 1 } }"), ["unknown-key 1"]);
+}
+
+#[test]
+fn ethertypes_begin_where_lengths_end() {
+    let segment = |ethertype: &str| {
+        format!("segments: {{ s: {{ subnets: 10.9.0.0/16, ethertypes: ['{ethertype}'] }} }}")
+    };
+    for (text, number) in [
+        ("llc", 0),
+        ("lldp", 0x88cc),
+        ("0x0600", 0x600),
+        ("0XffFF", 0xffff),
+        ("1536", 1536),
+        ("35020", 35020),
+    ] {
+        assert_eq!(policy(&segment(text)).segments[6].ethertypes, [number].into(), "{text}");
+    }
+    for text in ["0x05ff", "1535", "0", "0x10000", "65536", "0x0800", "33024", "ldp"] {
+        assert_eq!(codes(&segment(text)), ["bad-ethertype 1"], "{text}");
+    }
+}
+
+#[test]
+fn a_service_matches_something() {
+    let service = |text: &str| words(&format!("services: {{ s: {{ {text} }} }}"));
+    let nothing = [("empty-list", "service `s` matches nothing".to_owned(), None)];
+    assert_eq!(service("class: clinical"), nothing);
+    let empty = [("empty-list", "this list is empty".to_owned(), None)];
+    for key in ["tcp", "udp", "icmp", "icmpv6", "protocol"] {
+        assert_eq!(service(&format!("{key}: []")), empty, "{key}");
+        assert_eq!(service(&format!("{key}: [[]]")).len(), 1, "{key}");
+    }
+    assert_eq!(service("tcp: 0")[0].0, "bad-service");
+    assert_eq!(service("bogus: 1").iter().map(|found| found.0).collect::<Vec<_>>(), ["unknown-key"]);
+}
+
+#[test]
+fn a_service_with_a_mistake_is_not_called_unknown() {
+    let flow = "flows: [{ name: a, from: pumps, to: pacs, services: [s, tcp/8443] }]";
+    assert_eq!(codes(&format!("services: {{ s: 7 }}\n{flow}")).len(), 1);
+    let found =
+        words(&format!("services: {{ my-service: {{ tcp: 1 }} }}\n{}", flow.replace("[s,", "[my-servic,")));
+    assert_eq!(found[0].2.as_deref(), Some("did you mean `my-service`?"));
+}
+
+#[test]
+fn a_setting_stands_once() {
+    let settings = |text: &str| SourceFile::new(&format!("{text}.yaml"), format!("settings: {{ {text} }}"));
+    for (one, other) in [
+        ("connections: 5000", "connections: 6000"),
+        ("midstream: true", "midstream: false"),
+        ("event-rate: 5", "event-rate: 6"),
+        ("neighbour-rate: 5", "neighbour-rate: 6"),
+        ("timeouts: { echo: 5s }", "timeouts: { echo: 6s }"),
+    ] {
+        let files = vec![SourceFile::new("a.yaml", SEGMENTS), settings(one), settings(other)];
+        let found = resolve(files).diagnostics;
+        assert_eq!(found.iter().map(|d| d.code).collect::<Vec<_>>(), ["duplicate-name"], "{one}");
+    }
+}
+
+#[test]
+fn a_window_is_checked_where_it_stands() {
+    let window = |text: &str| {
+        codes(&format!(
+            "vendors: {{ v: {{ sources: 203.0.113.9, access: [{{ to: pacs, services: ssh,\n  window: {{ {text} }} }}] }} }}"
+        ))
+    };
+    let with = |days: &str, from: &str, to: &str, zone: &str| {
+        window(&format!("days: {days}, from: '{from}', to: '{to}', timezone: {zone}"))
+    };
+    assert_eq!(with("[]", "01:00", "05:00", "UTC"), ["empty-list 2"]);
+    assert_eq!(with("[someday]", "01:00", "05:00", "UTC").len(), 1);
+    assert_eq!(with("mon", "24:00", "05:00", "UTC"), ["bad-time 2"]);
+    assert_eq!(with("mon", "01:00", "25:00", "UTC"), ["bad-time 2"]);
+    assert_eq!(with("mon", "01:00", "01:00", "UTC"), ["bad-time 2"]);
+    assert_eq!(with("mon", "01:00", "05:00", "Tokyo"), ["bad-timezone 2"]);
+    assert_eq!(window("from: '01:00', to: '05:00', timezone: UTC"), ["missing-key 2"]);
+}
+
+/// Sources that every access repeats are counted for every access.
+#[test]
+fn ranges_of_all_rules_together_are_limited() {
+    let sources = lines(1000, |n| format!("'2001:db8::{n:x}:0', "));
+    let with = |count: usize| {
+        let access = lines(count, |_| "{ to: pacs, services: ssh }, ".to_owned());
+        let text = format!("vendors: {{ v: {{ sources: [{sources}], access: [{access}] }} }}");
+        resolve(vec![SourceFile::new("a.yaml", SEGMENTS), SourceFile::new("b.yaml", text)])
+    };
+    // An IPv6 range counts as four: 4,000 for the list itself and for each access.
+    assert_eq!(with(999).diagnostics, []);
+    let found = with(1002).diagnostics;
+    let message = "the rules of a policy hold at most 4000000 ranges of addresses together";
+    assert_eq!(found.iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), [message]);
+}

@@ -136,7 +136,9 @@ fn make_name(vendor: &Text, access: &AccessText, made: &mut HashSet<String>) -> 
 
 fn is_time(text: &str, ends: bool) -> bool {
     let Some((hours, minutes)) = text.split_once(':') else { return false };
-    if hours.len() != 2 || minutes.len() != 2 {
+    // Numbers are read with a sign, too.
+    let digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(hours) || !digits(minutes) {
         return false;
     }
     match (hours.parse::<u8>(), minutes.parse::<u8>()) {
@@ -155,4 +157,38 @@ fn is_timezone(text: &str) -> bool {
             && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-+".contains(c))
     };
     text == "UTC" || (text.contains('/') && text.split('/').count() <= 3 && text.split('/').all(sound))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_day_has_two_digits_twice() {
+        for text in ["00:00", "01:05", "23:59"] {
+            assert!(is_time(text, false) && is_time(text, true), "{text}");
+        }
+        assert!(is_time("24:00", true) && !is_time("24:00", false));
+        for text in [
+            "24:01", "25:00", "23:60", "1:00", "01:0", "001:00", "01:000", "0100", "+1:00", "01:+5", "aa:bb",
+            "",
+        ] {
+            assert!(!is_time(text, true) && !is_time(text, false), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_time_zone_has_the_shape_of_the_database() {
+        for text in
+            ["UTC", "Asia/Tokyo", "America/Argentina/Buenos_Aires", "America/Port-au-Prince", "Etc/GMT+1"]
+        {
+            assert!(is_timezone(text), "{text}");
+        }
+        let long = format!("Asia/T{}", "o".repeat(30));
+        for text in
+            ["Tokyo", "asia/tokyo", "Asia/tokyo", "Asia/", "/Tokyo", "A/B/C/D", "Asia/To kyo", &long, ""]
+        {
+            assert!(!is_timezone(text), "{text}");
+        }
+    }
 }
