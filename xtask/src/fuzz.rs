@@ -24,7 +24,7 @@ const TARGET_DIR: &str = "fuzz/target";
 /// Seconds that one input may take. Instrumented and on a busy machine, an input takes many times
 /// what it takes in the product.
 const PATIENCE: u32 = 30;
-/// MiB that one input may take: tables of two policies at most ([`clinigate::compile::TABLE_BYTES`]),
+/// MiB that one input may take: tables of two policies at most (`clinigate::compile::TABLE_BYTES`),
 /// and what the instrumentation adds.
 const MEMORY: u32 = 3072;
 
