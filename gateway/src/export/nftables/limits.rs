@@ -28,7 +28,7 @@ impl Limit {
     /// As a line, with its place in front.
     pub fn line(&self) -> String {
         match &self.origin {
-            Some(origin) => format!("{}:{}: {}", origin.file, origin.line, self.what),
+            Some(origin) => text::plain(&format!("{}:{}: {}", origin.file, origin.line, self.what)),
             None => self.what.clone(),
         }
     }
@@ -70,32 +70,33 @@ pub(super) fn limits(policy: &Policy, places: &Places<'_>, state: State) -> Vec<
             "`midstream`: a connection is taken up in its middle by a packet of its initiator only",
         ));
     }
-    limits.extend(general(state).iter().map(|what| Limit::general(what)));
+    limits.extend(general(state).map(Limit::general));
     limits
 }
 
-fn general(state: State) -> &'static [&'static str] {
-    match state {
+/// Differences that no policy can do without.
+fn general(state: State) -> impl Iterator<Item = &'static str> {
+    let connections: &[&str] = match state {
         State::Tracked => &[
-            "ARP is not judged: a host may claim the address of another",
-            "neighbour discovery is checked, and not limited in its rate",
             "running connections outlive a change of policy that no longer allows them; `conntrack --flush` ends them",
             "number and idle times of connections are those of the kernel (net.netfilter.nf_conntrack_*)",
             "fragments are put together by the kernel and judged as a whole",
-            "headers are checked as far as the kernel does: source routes, extension headers and combinations of TCP flags of a packet that opens a connection aside",
-            "a VLAN tag that no device of the kernel has is dropped by the kernel, and not counted",
-            "drops and audits are in the kernel's log, without the rule; counters begin anew when the ruleset is loaded",
         ],
         State::None => &[
             "there are no connections: an answer passes only where a flow allows it as if it opened one, and so does any TCP packet",
-            "ARP is not judged: a host may claim the address of another",
-            "neighbour discovery is checked, and not limited in its rate",
             "later fragments are judged by their addresses and protocol: a flow or deny with ports does not match them",
-            "headers are checked as far as the kernel does: source routes, extension headers and combinations of TCP flags are not",
-            "a VLAN tag that no device of the kernel has is dropped by the kernel, and not counted",
-            "drops and audits are in the kernel's log, without the rule; counters begin anew when the ruleset is loaded",
         ],
-    }
+    };
+    let always = [
+        "ARP is not judged: a host may claim the address of another",
+        "neighbour discovery is checked, and not limited in its rate",
+        "headers are checked as far as the kernel does: source routes, extension headers and odd combinations of TCP flags have no counter",
+        "devices are those that the kernel routes by: of a bridge or a bond that one, and not its ports",
+        "a VLAN tag that no device of the kernel has is dropped by the kernel, and not counted",
+        "what the kernel's own IPsec decrypts is judged once more, as if it had come in plain on the same device",
+        "drops and audits are in the kernel's log, without the rule; counters begin anew when the ruleset is loaded",
+    ];
+    connections.iter().copied().chain(always)
 }
 
 /// What stands at the top of the file.

@@ -49,10 +49,13 @@ fn prefix_length(differing: u128, stray: u128, width: u32) -> Option<u32> {
     (is_block && stray & differing == 0).then_some(width - host)
 }
 
-/// Free text for a comment: on one line, and unable to end it.
+/// Free text on one line: it neither ends a comment nor drives a terminal.
 pub(super) fn plain(text: &str) -> String {
-    let replace = |c: char| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c };
-    text.chars().map(replace).collect()
+    let is_hidden = |c: char| {
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
+    };
+    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect()
 }
 
 /// A comment on a rule, which is in quotes and short.
