@@ -16,11 +16,20 @@ pub(crate) const SENDER: [u8; 6] = [0x02, 0, 0, 0, 0, 2];
 #[derive(Clone, Debug)]
 pub(crate) struct Draw {
     packet: packets::Draw,
-    /// Mostly none: then the packet is for rules.
-    link: Option<u8>,
+    kind: Kind,
     flags: u8,
     hop_limit: u8,
     target: u8,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// For rules.
+    Any,
+    /// ICMP error of this type.
+    Error(u8),
+    /// Neighbour discovery or group membership, of this ICMPv6 type. On its link or not.
+    Link(u8, bool),
 }
 
 pub(crate) fn draw() -> impl Strategy<Value = Draw> {
@@ -33,13 +42,15 @@ pub(crate) fn draw() -> impl Strategy<Value = Draw> {
         flag::FIN | flag::ACK,
         flag::RST,
     ]);
-    let link = prop_oneof![
-        9 => Just(None),
-        1 => prop::sample::select(vec![130u8, 132, 133, 134, 135, 136, 137, 143]).prop_map(Some),
+    let of_link = prop::sample::select(vec![130u8, 132, 133, 134, 135, 136, 136, 137, 143]);
+    let kind = prop_oneof![
+        16 => Just(Kind::Any),
+        1 => prop::sample::select(vec![1u8, 2, 3, 4, 5, 11, 12]).prop_map(Kind::Error),
+        3 => (of_link, any::<bool>()).prop_map(|(kind, on_link)| Kind::Link(kind, on_link)),
     ];
     let hop_limit = prop::sample::select(vec![1u8, 64, 255, 255]);
-    (packets::draw(), link, flags, hop_limit, 0..4u8)
-        .prop_map(|(packet, link, flags, hop_limit, target)| Draw { packet, link, flags, hop_limit, target })
+    (packets::draw(), kind, flags, hop_limit, 0..4u8)
+        .prop_map(|(packet, kind, flags, hop_limit, target)| Draw { packet, kind, flags, hop_limit, target })
 }
 
 /// The place and the packet that `draw` means.
@@ -51,15 +62,21 @@ pub(crate) fn packet(edges: &Edges<'_>, draw: &Draw) -> (Port, Packet) {
         2 => Some("fe80::5".parse().unwrap()),
         _ => None,
     };
-    let payload = match draw.link {
-        Some(kind) if view.source.is_ipv6() => icmp(&view, kind, target),
+    let destination = match draw.kind {
+        Kind::Link(_, true) if view.source.is_ipv6() => "ff02::1".parse().unwrap(),
+        Kind::Link(_, true) => "224.0.0.22".parse().unwrap(),
+        _ => view.destination,
+    };
+    let payload = match draw.kind {
+        Kind::Link(kind, _) if view.source.is_ipv6() => icmp(&view, kind, target),
         // Group membership has no type that anybody looks at.
-        Some(_) => Payload::Other(2),
-        None => payload(&view, draw.flags, target),
+        Kind::Link(..) => Payload::Other(2),
+        Kind::Error(kind) => icmp(&view, kind, target),
+        Kind::Any => payload(&view, draw.flags, target),
     };
     let packet = Packet {
         source: view.source,
-        destination: view.destination,
+        destination,
         hop_limit: draw.hop_limit,
         fragment: Fragment::Whole,
         payload,
