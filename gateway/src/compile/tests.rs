@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway_common::place::Place;
 use gateway_common::reason::{Reason, Verdict};
@@ -112,7 +113,7 @@ fn range(first: u32, last: u32) -> AddressSet {
 /// What the image says about DICOM from `source` to `destination`.
 fn cell(policy: &Policy, source: u32, destination: u32) -> Cell {
     let image = compile(policy).unwrap();
-    let atom = |bits| image.atom(std::net::Ipv4Addr::from_bits(bits).into()).unwrap();
+    let atom = |bits| image.atom(Ipv4Addr::from_bits(bits).into()).unwrap();
     image.lookup(atom(source), atom(destination), Transport::Tcp { source: 50000, destination: 104 }).unwrap()
 }
 
@@ -279,6 +280,56 @@ fn places_are_the_tags_that_an_interface_names() {
     }
 }
 
+/// First and last address, segment and flags of the ranges that standards set apart.
+#[test]
+fn special_addresses_begin_and_end_where_the_standards_say() {
+    const NEVER: u16 = Atom::NEVER_SOURCE;
+    const GROUP: u16 = Atom::NEVER_SOURCE | Atom::GROUP;
+    let (wan, gateway, multicast) = (SegmentId::WAN, SegmentId::GATEWAY, SegmentId::MULTICAST);
+    let v4 = [
+        ("0.0.0.0", "0.0.0.0", gateway, Atom::UNSPECIFIED),
+        ("0.0.0.1", "0.255.255.255", wan, NEVER),
+        ("1.0.0.0", "9.255.255.255", wan, 0),
+        ("10.0.2.0", "126.255.255.255", wan, 0),
+        ("127.0.0.0", "127.255.255.255", wan, NEVER),
+        ("128.0.0.0", "169.253.255.255", wan, 0),
+        ("169.254.0.0", "169.254.255.255", gateway, Atom::LINK_LOCAL),
+        ("169.255.0.0", "223.255.255.255", wan, 0),
+        ("224.0.0.0", "224.0.0.255", gateway, GROUP),
+        ("224.0.1.0", "239.255.255.255", multicast, GROUP),
+        ("240.0.0.0", "255.255.255.254", wan, NEVER),
+        ("255.255.255.255", "255.255.255.255", gateway, GROUP),
+    ];
+    let v6 = [
+        ("::", "::", gateway, Atom::UNSPECIFIED),
+        ("::1", "::1", wan, NEVER),
+        ("::2", "::fffe:ffff:ffff", wan, 0),
+        ("::ffff:0:0", "::ffff:255.255.255.255", wan, NEVER),
+        ("::1:0:0:0", "fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff", wan, 0),
+        ("fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff", gateway, Atom::LINK_LOCAL),
+        ("fec0::", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", wan, 0),
+    ];
+    let mut ranges: Vec<(IpAddr, IpAddr, SegmentId, u16)> = v4
+        .into_iter()
+        .chain(v6)
+        .map(|(first, last, segment, flags)| (first.parse().unwrap(), last.parse().unwrap(), segment, flags))
+        .collect();
+    // The third digit of a group is its flags, the fourth its scope: 1 and 2 end at the gateway.
+    for group in 0xff00..=0xffff_u16 {
+        let first = Ipv6Addr::from_bits(u128::from(group) << 112);
+        let last = Ipv6Addr::from_bits(first.to_bits() | u128::MAX >> 16);
+        let segment = if [1, 2].contains(&(group & 0xf)) { gateway } else { multicast };
+        ranges.push((first.into(), last.into(), segment, GROUP));
+    }
+    let image = compile(&two_segments()).unwrap();
+    for (first, last, segment, flags) in ranges {
+        for address in [first, last] {
+            let atom = image.atom(address).unwrap();
+            assert_eq!((SegmentId(atom.segment), atom.flags), (segment, flags), "{address}");
+        }
+    }
+}
+
 /// Constants of the program: what the policy sets, and the sizes of the tables that it walks.
 #[test]
 fn the_configuration_is_that_of_the_policy() {
@@ -327,7 +378,7 @@ fn the_manifest_tells_what_became_of_a_packet() {
 fn tables_with_holes_are_read_as_holes() {
     let policy = two_segments();
     let whole = compile(&policy).unwrap();
-    let host = |bits: u32| std::net::IpAddr::from(std::net::Ipv4Addr::from_bits(bits));
+    let host = |bits: u32| IpAddr::from(Ipv4Addr::from_bits(bits));
     let transport = Transport::Tcp { source: 50000, destination: 104 };
     let atom = whole.atom(host(LAN_HOST)).unwrap();
     assert!(whole.lookup(atom, atom, transport).is_some());
