@@ -11,9 +11,7 @@ pub struct FragmentKey {
     /// Identification, network byte order; IPv4's in the low 16 bits.
     pub identification: u32,
     /// IP protocol number.
-    pub protocol: u8,
-    /// Zero.
-    pub reserved: [u8; 3],
+    pub protocol: u32,
 }
 
 /// What a later fragment takes from its first.

@@ -1,6 +1,8 @@
 //! The connection table: lookup without a lock, insertion under the bucket's lock, and the states
 //! of TCP (RFC 9293), UDP and echo.
 
+use core::mem::offset_of;
+
 use aya_ebpf::helpers::{bpf_spin_lock, bpf_spin_unlock};
 use gateway_common::connection::{Connection, ConnectionKey, State, WAYS};
 
@@ -48,8 +50,11 @@ pub(crate) fn slot(packet: &Packet, slot: &mut Slot) {
     } else {
         packet.source_port > packet.destination_port
     };
-    slot.key.protocol = packet.protocol;
-    slot.key.reserved = [0; 3];
+    // Protocol and reserved bytes in one store: bytes by themselves would become stores off their
+    // alignment, which the verifier refuses where the slot is on the stack.
+    const { assert!(offset_of!(ConnectionKey, protocol) == 36 && size_of::<ConnectionKey>() == 40) };
+    // SAFETY: the last word of the key, aligned as the key is.
+    unsafe { (&raw mut slot.key).cast::<u32>().add(9).write(u32::from(packet.protocol).to_le()) };
     if source_is_high {
         slot.key.low = packet.destination;
         slot.key.low_port = packet.destination_port;

@@ -43,7 +43,6 @@ fn key(packet: &Packet) -> FragmentKey {
         source: packet.source,
         destination: packet.destination,
         identification: packet.identification,
-        protocol: packet.protocol,
-        reserved: [0; 3],
+        protocol: u32::from(packet.protocol),
     }
 }
