@@ -11,8 +11,15 @@ fn check(arguments: &[&str]) -> String {
 }
 
 fn run(directory: &Path, arguments: &[&str]) -> String {
+    // Dates of review pass.
+    let today: &[&str] = if arguments.contains(&"check") && !arguments.contains(&"--today") {
+        &["--today", "2026-11-22"]
+    } else {
+        &[]
+    };
     let output = Command::new(env!("CARGO_BIN_EXE_clinigate"))
         .args(arguments)
+        .args(today)
         .current_dir(directory)
         .output()
         .unwrap();
@@ -94,4 +101,29 @@ fn the_policies_of_this_repository_have_no_mistake() {
         let shown = run(&policies, &["check", policy]);
         assert!(shown.starts_with("exit code 0\n"), "{shown}");
     }
+}
+
+#[test]
+fn the_hospital_is_reviewed_and_looked_after() {
+    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+    let on = |today: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_clinigate"))
+            .args(["--format=json", "check", "hospital", "--today", today])
+            .current_dir(&policies)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let today = on("2026-11-22");
+    let lists = ["without_owner", "without_review", "narrowed"].map(|list| &today["summary"][list]);
+    assert_eq!(lists, [&serde_json::json!([]); 3]);
+    let overdue = |shown: &serde_json::Value| {
+        let codes = shown["diagnostics"].as_array().unwrap().iter().map(|found| found["code"].clone());
+        codes.filter(|code| code == "review-overdue").count()
+    };
+    let rules = ["flows", "denies", "vendor_rules"].map(|kind| today["summary"][kind].as_u64().unwrap());
+    assert_eq!((overdue(&today), overdue(&on("2031-01-01")) as u64), (0, rules.iter().sum()));
+    let shown = run(&policies, &["check", "hospital", "--today", "tomorrow"]);
+    assert!(shown.starts_with("exit code 2\n"), "{shown}");
 }

@@ -5,12 +5,15 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use clap::Args;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::{Format, Outcome, print, print_json};
 use crate::assure::invariant;
 use crate::policy::diagnostic::{Diagnostic, Place, sort};
-use crate::policy::model::{Forwarding, Policy, RuleKind};
+use crate::policy::model::{Forwarding, Policy, Rule, RuleKind};
 use crate::policy::render::Report;
 use crate::policy::{self, Loaded, lints};
 
@@ -24,6 +27,9 @@ pub(super) struct Check {
     /// Exit with 1 if there are warnings, too.
     #[arg(long)]
     deny_warnings: bool,
+    /// The day that reviews must not be before, such as 2027-03-31; today (UTC) where it is left out.
+    #[arg(long, value_name = "DATE")]
+    today: Option<Date>,
 }
 
 impl Check {
@@ -31,6 +37,8 @@ impl Check {
         let mut loaded = policy::load(&self.directory)?;
         if let Some(policy) = &loaded.policy {
             loaded.diagnostics.extend(lints::lint(policy));
+            let today = self.today.unwrap_or_else(|| Timestamp::now().to_zoned(TimeZone::UTC).date());
+            loaded.diagnostics.extend(lints::overdue(policy, today));
             loaded.diagnostics.extend(prove(policy));
             sort(&mut loaded.diagnostics);
         }
@@ -43,6 +51,9 @@ impl Check {
         Ok(if findings { Outcome::Findings } else { Outcome::Fine })
     }
 }
+
+/// Rules forbidden in part that are listed for people.
+const SHOWN: usize = 10;
 
 /// Whether the invariants hold, and whether they can be held against tables at all.
 fn prove(policy: &Policy) -> Vec<Diagnostic> {
@@ -80,6 +91,17 @@ struct Summary<'a> {
     cleartext_phi: Vec<&'a str>,
     /// Who sends allowed packets on.
     forwarding: Forwarding,
+    /// Rules in force of which denies forbid a part; absent where there are too many to compare.
+    narrowed: Option<Vec<Narrowed<'a>>>,
+    without_owner: Vec<&'a str>,
+    /// Rules without a date of review.
+    without_review: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Narrowed<'a> {
+    rule: &'a str,
+    denies: Vec<&'a str>,
 }
 
 impl<'a> Answer<'a> {
@@ -98,7 +120,8 @@ impl<'a> Summary<'a> {
     fn new(policy: &'a Policy, loaded: &Loaded) -> Self {
         let unproven = |found: &&Diagnostic| ["invariant-broken", "does-not-fit"].contains(&found.code);
         let rules = |kind| policy.rules.iter().filter(|rule| rule.kind == kind).count();
-        let exposed = lints::cleartext_phi(policy);
+        let narrowed =
+            |it: lints::Narrowed<'a>| Narrowed { rule: &it.rule.name, denies: names(it.denies.into_iter()) };
         Self {
             hash: &policy.hash,
             files: loaded.sources.len(),
@@ -112,7 +135,10 @@ impl<'a> Summary<'a> {
             invariants: policy.invariants.len(),
             proven: policy.invariants.len() - loaded.diagnostics.iter().filter(unproven).count(),
             forwarding: policy.settings.forwarding,
-            cleartext_phi: exposed.map(|rule| rule.name.as_str()).collect(),
+            cleartext_phi: names(lints::cleartext_phi(policy)),
+            narrowed: lints::narrowed(policy).map(|found| found.into_iter().map(narrowed).collect()),
+            without_owner: names(lints::unowned(policy)),
+            without_review: names(lints::unreviewed(policy)),
         }
     }
 }
@@ -145,16 +171,32 @@ fn text(loaded: &Loaded, answer: &Answer<'_>, styled: bool) -> String {
         if summary.forwarding == Forwarding::Xdp {
             text += "XDP forwards what is allowed: the kernel's own firewall does not see it\n";
         }
-        if !summary.cleartext_phi.is_empty() {
-            let rules = count((summary.cleartext_phi.len(), "rule carries", "rules carry"));
-            writeln!(text, "{rules} protected health information unencrypted")
+        let notes = [
+            (&summary.cleartext_phi, "carries", "carry", "protected health information unencrypted"),
+            (&summary.without_owner, "has", "have", "no owner"),
+            (&summary.without_review, "has", "have", "no date of review"),
+        ];
+        for (rules, one, many, what) in notes.into_iter().filter(|note| !note.0.is_empty()) {
+            let rules = count((rules.len(), &format!("rule {one}"), &format!("rules {many}")));
+            writeln!(text, "{rules} {what}").expect("writing to a String does not fail");
+        }
+        for Narrowed { rule, denies } in summary.narrowed.iter().flatten().take(SHOWN) {
+            let denies: Vec<String> = denies.iter().map(|deny| format!("`{deny}`")).collect();
+            writeln!(text, "of `{rule}` a part is forbidden by {}", denies.join(", "))
                 .expect("writing to a String does not fail");
+        }
+        if let Some(more @ 1..) = summary.narrowed.as_ref().and_then(|all| all.len().checked_sub(SHOWN)) {
+            writeln!(text, "and of {more} more rules").expect("writing to a String does not fail");
         }
     }
     let errors = count((answer.errors, "error", "errors"));
     let warnings = count((answer.warnings, "warning", "warnings"));
     writeln!(text, "{errors}, {warnings}").expect("writing to a String does not fail");
     text
+}
+
+fn names<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<&'a str> {
+    rules.map(|rule| rule.name.as_str()).collect()
 }
 
 fn count((number, one, many): (usize, &str, &str)) -> String {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use gateway_common::reason::Reason;
 
 use super::*;
+use crate::assure::tests::is_of_its_family;
 use crate::compile::compile;
 use crate::oracle::Oracle;
 use crate::packet::Arrival;
@@ -109,7 +110,7 @@ proptest! {
             let arrival = Arrival { interface: &port.interface, outer: port.outer, vlan: port.vlan };
             let decision = Oracle::new(&policy).decide(arrival, &packet);
             let is_nameless = policy.segment_of(packet.source) != decision.source_segment;
-            if decision.reason != Reason::Flow || is_nameless {
+            if decision.reason != Reason::Flow || is_nameless || !is_of_its_family(&packet) {
                 continue;
             }
             let Some(hops) = reached.iter().position(|all| all.contains(packet.source)) else { continue };

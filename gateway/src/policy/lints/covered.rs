@@ -62,6 +62,26 @@ impl<'a> Coverage<'a> {
         }
         Ok(None)
     }
+
+    /// Whether a packet of `rule`, of this family, is one of another rule that `counts`.
+    pub(super) fn shares_first_packet(
+        &self,
+        rule: usize,
+        family: Family,
+        counts: impl Fn(usize) -> bool,
+        budget: &mut Budget,
+    ) -> Result<bool, Spent> {
+        let Some(sample) = self.rules.sample(rule, family) else { return Ok(false) };
+        let term = self.rules.terms[rule];
+        let by_source = self.sources.candidates(term.from, family);
+        let by_destination = self.destinations.candidates(term.to, family);
+        let count = |lists: &[&[usize]]| lists.iter().map(|list| list.len()).sum::<usize>();
+        let lists = if count(&by_source) < count(&by_destination) { by_source } else { by_destination };
+        if !budget.spend(count(&lists)) {
+            return Err(Spent);
+        }
+        Ok(lists.into_iter().flatten().any(|&other| counts(other) && self.rules.contains(other, sample)))
+    }
 }
 
 impl Subsets<'_> {

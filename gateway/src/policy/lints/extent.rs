@@ -65,6 +65,11 @@ impl Extent {
         addresses && self.atoms.is_subset(&other.atoms)
     }
 
+    /// Whether anything is in both.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        !self.ranges.is_disjoint(&other.ranges) || !self.atoms.is_disjoint(&other.atoms)
+    }
+
     pub(crate) fn intersection(&self, other: &Self) -> Self {
         Self {
             ranges: self.ranges.intersection(&other.ranges),

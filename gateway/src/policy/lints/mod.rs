@@ -7,16 +7,21 @@ mod covered;
 mod dead;
 mod denied;
 pub(crate) mod extent;
+mod joint;
+mod narrowed;
 mod records;
+mod review;
 mod rules;
 mod segments;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use covered::Coverage;
 use denied::{Budget, Spent, denied};
 use extent::World;
+pub use narrowed::{Narrowed, narrowed};
+pub use review::{overdue, unowned, unreviewed};
 use rules::{Rules, kind};
 
 use super::diagnostic::{Diagnostic, Place};
@@ -92,9 +97,11 @@ fn compare(policy: &Policy, world: &World, rules: &Rules, budget: u64, findings:
     let mut budget = Budget(budget);
     let mut coverage = Coverage::new(rules, &mut budget);
     let mut uncompared = None;
+    let mut reported = vec![false; policy.rules.len()];
     for (number, rule) in policy.rules.iter().enumerate() {
         if let Some(found) = dead::never_matches(policy, world, rules, number) {
             findings.push(found);
+            reported[number] = true;
             continue;
         }
         if uncompared.is_some() {
@@ -102,7 +109,23 @@ fn compare(policy: &Policy, world: &World, rules: &Rules, budget: u64, findings:
         }
         let outcome = compare_one(policy, rules, &denies, coverage.as_mut(), number, &mut budget);
         match outcome {
-            Ok(found) => findings.extend(found),
+            Ok(found) => {
+                reported[number] = found.is_some();
+                findings.extend(found);
+            }
+            Err(Spent) => uncompared = Some(rule),
+        }
+    }
+    for (number, rule) in policy.rules.iter().enumerate() {
+        let Some(coverage) = coverage.as_ref().filter(|_| uncompared.is_none() && !reported[number]) else {
+            continue;
+        };
+        match joint::covering(rules, coverage, &reported, number, &mut budget) {
+            Ok(None) => {}
+            Ok(Some(others)) => {
+                findings.push(covered_jointly(policy, rule, &others));
+                reported[number] = true;
+            }
             Err(Spent) => uncompared = Some(rule),
         }
     }
@@ -152,6 +175,25 @@ fn compare_one(
         let message = format!("{kind_of_rule} `{name}` changes nothing: {place} covers all of it");
         Diagnostic::warning("covered-rule", &rule.origin, message).related(&other.origin, place)
     }))
+}
+
+fn covered_jointly(policy: &Policy, rule: &Rule, others: &BTreeSet<usize>) -> Diagnostic {
+    let count = others.len();
+    let (code, message) = if rule.unenforced {
+        let message = format!(
+            "the limits of `{}` mean nothing: {count} rules together allow all of it always",
+            rule.name
+        );
+        ("limit-without-effect", message)
+    } else {
+        let message =
+            format!("{} `{}` changes nothing: {count} rules together cover all of it", kind(rule), rule.name);
+        ("covered-rule", message)
+    };
+    others.iter().take(3).fold(Diagnostic::warning(code, &rule.origin, message), |found, &other| {
+        let other = &policy.rules[other];
+        found.related(&other.origin, format!("{} `{}`", kind(other), other.name))
+    })
 }
 
 #[cfg(test)]

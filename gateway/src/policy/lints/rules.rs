@@ -95,6 +95,25 @@ impl Rules {
         Family::BOTH.into_iter().filter(|&family| self.sample(rule, family).is_some()).collect()
     }
 
+    /// Whether two rules mean a packet in common. Services that are too intricate have none.
+    pub(super) fn overlap(&self, a: usize, b: usize) -> bool {
+        let (one, other) = (self.terms[a], self.terms[b]);
+        let (from, to) = (&self.sources[one.from], &self.destinations[one.to]);
+        let (others_from, others_to) = (&self.sources[other.from], &self.destinations[other.to]);
+        if !from.meets(others_from) || !to.meets(others_to) {
+            return false;
+        }
+        let (from, to) = (from.intersection(others_from), to.intersection(others_to));
+        let (Some(services), Some(others)) = (&self.services[one.services], &self.services[other.services])
+        else {
+            return false;
+        };
+        let services = services.difference(&services.difference(others));
+        Family::BOTH.into_iter().any(|family| {
+            from.first(family).is_some() && to.first(family).is_some() && services.first(family).is_some()
+        })
+    }
+
     /// Whether a rule means a packet.
     pub(super) fn contains(&self, rule: usize, sample: Sample) -> bool {
         let term = self.terms[rule];
