@@ -3,6 +3,7 @@
 
 mod frames;
 mod shared;
+mod speed;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
