@@ -59,7 +59,7 @@ pub(crate) fn record(context: &TcContext) {
         flags: high_initiated | Connection::GATEWAY,
         sequence: 0,
     };
-    conntrack::insert(&slot, &new, now);
+    conntrack::insert(&mut slot, &new, now);
 }
 
 /// Whether a packet of the gateway opens a connection. An answer does not: while the gateway's segment

@@ -119,7 +119,7 @@ fn first(
     link: &Link,
     source: &Atom,
     destination: &Atom,
-    slot: &Slot,
+    slot: &mut Slot,
     judgement: &mut Judgement,
     new: &mut Connection,
     now: u64,

@@ -22,14 +22,16 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
     };
     let mut source = classify::atom(from).ok_or(Reason::Internal)?;
     let destination = classify::atom(to).ok_or(Reason::Internal)?;
+    // Whose address is good in every segment is known by its place alone.
+    let is_nameless = source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0;
     if connection.flags & Connection::GATEWAY == 0 {
-        if source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
+        if is_nameless {
             let key = PlaceKey {
                 ifindex: connection.ifindex[0],
                 outer: connection.outer[0],
                 vlan: connection.vlan[0],
             };
-            let place = place::lookup(&key).ok_or(Reason::Revoked)?;
+            let Some(place) = place::lookup(&key) else { return Err(revoke(connection)) };
             source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
         }
         let is_icmp = connection.state == State::Echo as u8;
@@ -44,18 +46,21 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
         let cell = classify::decide(&source, &destination, &service).ok_or(Reason::Internal)?;
         judgement.rule = cell.rule();
         if !cell.is_allow() {
-            judgement.destination =
-                if judgement.source == source.segment { destination.segment } else { source.segment };
-            conntrack::remove(connection);
-            health::bump(|health| &raw mut health.connections_revoked);
-            return Err(Reason::Revoked);
+            return Err(revoke(connection));
         }
         connection.rule = cell.rule();
     }
     connection.segment = [source.segment, destination.segment];
     // Both sides show their place anew before they are believed.
-    connection.ifindex = [0; 2];
+    connection.ifindex = [if is_nameless { connection.ifindex[0] } else { 0 }, 0];
     connection.generation = config::generation();
     health::bump(|health| &raw mut health.connections_revalidated);
     Ok(())
+}
+
+#[inline(always)]
+fn revoke(connection: &mut Connection) -> Reason {
+    conntrack::remove(connection);
+    health::bump(|health| &raw mut health.connections_revoked);
+    Reason::Revoked
 }

@@ -28,6 +28,8 @@ pub struct Connection {
     pub flow: Flow,
     /// The initiator, as rules saw it last.
     pub initiator: Party,
+    /// Where its last packet arrived: interface, outer and inner VLAN identifier. `None` until one has.
+    pub place: Option<(String, u16, u16)>,
     /// Its state.
     pub state: State,
     /// Nanoseconds at which it ends unless a packet comes before.

@@ -99,7 +99,7 @@ impl Gateway {
             Err(reason) => return Decision::unknown_place(reason),
         };
         let destination_segment = oracle.destination_segment(packet.destination);
-        let (reason, rule) = match self.judge(now, here, packet) {
+        let (reason, rule) = match self.judge(now, arrival, here, packet) {
             Ok(finding) => finding,
             Err(reason) => (reason, None),
         };
@@ -137,7 +137,13 @@ impl Gateway {
         }
     }
 
-    fn judge(&mut self, now: u64, here: SegmentId, packet: &Packet) -> Result<Finding, Reason> {
+    fn judge(
+        &mut self,
+        now: u64,
+        arrival: Arrival<'_>,
+        here: SegmentId,
+        packet: &Packet,
+    ) -> Result<Finding, Reason> {
         if is_mapped(packet.source) || is_mapped(packet.destination) {
             return Err(Reason::Martian);
         }
@@ -154,19 +160,21 @@ impl Gateway {
             && connection.has(packet)
             && !connection.is_reopened_by(packet)
         {
+            let from_initiator = connection.is_from_initiator(packet);
+            let finding = self.revalidate(flow);
+            if finding.0 != Reason::Established {
+                return Ok(finding);
+            }
+            let settings = &self.policy.settings;
+            let connection = self.connections.get_mut(&unordered(flow)).expect("it was kept");
             // A host of another segment may bear the same link-local address; and what the gateway itself
             // sends never arrives.
             let is_other =
                 matches!(connection.initiator, Party::Nameless(_)) && connection.initiator != sender;
-            let is_stranger = connection.is_from_initiator(packet) && (connection.of_gateway || is_other);
-            let known = connection.is_from_initiator(packet) && !is_stranger;
-            let finding = self.revalidate(flow, known.then_some(sender));
-            if finding.0 != Reason::Established {
-                return Ok(finding);
-            }
-            if !is_stranger {
-                let settings = &self.policy.settings;
-                let connection = self.connections.get_mut(&unordered(flow)).expect("it was kept");
+            if !(from_initiator && (connection.of_gateway || is_other)) {
+                if from_initiator {
+                    connection.place = Some(place_of(arrival));
+                }
                 connection.advance(packet, now, settings);
                 self.remember(now, packet);
                 return Ok(finding);
@@ -180,7 +188,7 @@ impl Gateway {
         oracle.confine(sender, destination)?;
         match packet.payload {
             Payload::Error { quotes, .. } if !packet.is_later() => self.related(now, packet, quotes),
-            _ => self.first(now, sender, packet),
+            _ => self.first(now, arrival, sender, packet),
         }
     }
 
@@ -189,25 +197,34 @@ impl Gateway {
         self.connections.get(&unordered(flow)).filter(|connection| connection.expires > now)
     }
 
-    /// Has the generation in force judge a connection, unless it has. `sender` is the initiator,
-    /// where the packet at hand is from it.
-    fn revalidate(&mut self, flow: Flow, sender: Option<Party>) -> Finding {
+    /// Has the generation in force judge a connection, unless it has.
+    fn revalidate(&mut self, flow: Flow) -> Finding {
         let key = unordered(flow);
         let connection = self.connections.get_mut(&key).expect("the caller has found it");
         if connection.generation != self.generation && !connection.of_gateway {
             let oracle = Oracle::new(&self.policy);
-            let initiator = sender.unwrap_or(match connection.initiator {
-                Party::Host(address, _) => oracle.party(address),
-                nameless @ Party::Nameless(_) => nameless,
-            });
+            // Whoever has no address of a segment is of the segment that is now where it was seen.
+            let initiator = match (connection.initiator, &connection.place) {
+                (Party::Host(address, _), _) => Some(oracle.party(address)),
+                (Party::Nameless(_), Some((interface, outer, vlan))) => {
+                    let arrival = Arrival { interface, outer: *outer, vlan: *vlan };
+                    oracle.place(arrival).ok().map(Party::Nameless)
+                }
+                (Party::Nameless(_), None) => None,
+            };
             let responder = oracle.party(connection.flow.destination.0);
-            let (reason, rule) = oracle.rule(initiator, responder, first_transport(&connection.flow));
-            if reason != Reason::Flow {
-                self.connections.remove(&key);
-                return (Reason::Revoked, rule);
+            let transport = first_transport(&connection.flow);
+            let judged = initiator.map(|initiator| (initiator, oracle.rule(initiator, responder, transport)));
+            match judged {
+                Some((initiator, (Reason::Flow, rule))) => {
+                    connection.initiator = initiator;
+                    connection.rule = rule;
+                }
+                refused => {
+                    self.connections.remove(&key);
+                    return (Reason::Revoked, refused.and_then(|(_, (_, rule))| rule));
+                }
             }
-            connection.initiator = initiator;
-            connection.rule = rule;
         }
         connection.generation = self.generation;
         (Reason::Established, connection.rule)
@@ -216,14 +233,20 @@ impl Gateway {
     fn related(&mut self, now: u64, packet: &Packet, quotes: Option<Flow>) -> Result<Finding, Reason> {
         let quoted = quotes.filter(|quoted| quoted.source.0 == packet.destination);
         let quoted = quoted.filter(|quoted| self.connection(now, *quoted).is_some());
-        match self.revalidate(quoted.ok_or(Reason::UnrelatedIcmp)?, None) {
+        match self.revalidate(quoted.ok_or(Reason::UnrelatedIcmp)?) {
             (Reason::Established, rule) => Ok((Reason::Related, rule)),
             revoked => Ok(revoked),
         }
     }
 
     /// A packet that belongs to no connection.
-    fn first(&mut self, now: u64, sender: Party, packet: &Packet) -> Result<Finding, Reason> {
+    fn first(
+        &mut self,
+        now: u64,
+        arrival: Arrival<'_>,
+        sender: Party,
+        packet: &Packet,
+    ) -> Result<Finding, Reason> {
         let is_middle = matches!(packet.payload, Payload::Tcp { .. }) && !packet.is_opening();
         let is_reset = matches!(packet.payload, Payload::Tcp { flags, .. } if flags & flag::RST != 0);
         if is_middle && (is_reset || !self.policy.settings.midstream) {
@@ -234,27 +257,28 @@ impl Gateway {
         let view = packet.view();
         let (reason, rule) = oracle.rule(sender, receiver, view.transport);
         if reason == Reason::Flow {
-            return Ok(self.admitted(now, packet, sender, rule, true));
+            return Ok(self.admitted(now, packet, sender, rule, Some(arrival)));
         }
         // What never sends has not opened it: a group, for one.
         let has_opener = is_middle && !is_never_source(packet.destination);
         if has_opener && let Transport::Tcp { source, destination } = view.transport {
             let back = Transport::Tcp { source: destination, destination: source };
             if let (Reason::Flow, rule) = oracle.rule(receiver, sender, back) {
-                return Ok(self.admitted(now, packet, receiver, rule, false));
+                return Ok(self.admitted(now, packet, receiver, rule, None));
             }
         }
         Ok((reason, rule))
     }
 
-    /// An allowed packet opens its connection, where it has one.
+    /// An allowed packet opens its connection, where it has one. `from` is where it arrives, if it is the
+    /// initiator's.
     fn admitted(
         &mut self,
         now: u64,
         packet: &Packet,
         initiator: Party,
         rule: Option<RuleId>,
-        by_initiator: bool,
+        from: Option<Arrival<'_>>,
     ) -> Finding {
         let is_echo_reply = matches!(packet.payload, Payload::Echo { request: false, .. });
         let Some(flow) = packet.flow().filter(|_| !is_group(packet.destination) && !is_echo_reply) else {
@@ -264,9 +288,10 @@ impl Gateway {
             return (Reason::Flow, rule);
         };
         let is_middle = matches!(packet.payload, Payload::Tcp { .. }) && !packet.is_opening();
-        let forward = if by_initiator { flow } else { reversed(flow) };
+        let forward = if from.is_some() { flow } else { reversed(flow) };
         let connection = self.opened(now, forward, initiator, packet, rule);
-        self.connections.insert(unordered(flow), connection);
+        let place = from.map(place_of);
+        self.connections.insert(unordered(flow), Connection { place, ..connection });
         self.remember(now, packet);
         (if is_middle { Reason::MidStream } else { Reason::Flow }, rule)
     }
@@ -283,6 +308,7 @@ impl Gateway {
         Connection {
             flow,
             initiator,
+            place: None,
             state,
             expires: now + lifetime(state, &self.policy.settings),
             generation: self.generation,
@@ -337,6 +363,10 @@ impl Gateway {
 /// The key under which both directions find a connection.
 fn unordered(flow: Flow) -> Flow {
     if flow.source <= flow.destination { flow } else { reversed(flow) }
+}
+
+fn place_of(arrival: Arrival<'_>) -> (String, u16, u16) {
+    (arrival.interface.to_owned(), arrival.outer, arrival.vlan)
 }
 
 fn fragment_key(packet: &Packet, identification: u32) -> FragmentKey {
