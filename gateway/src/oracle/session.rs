@@ -231,6 +231,10 @@ impl Gateway {
     }
 
     fn related(&mut self, now: u64, packet: &Packet, quotes: Option<Flow>) -> Result<Finding, Reason> {
+        // No such packet can have been sent.
+        if quotes.is_some_and(|quoted| is_mapped(quoted.source.0) || is_mapped(quoted.destination.0)) {
+            return Err(Reason::MalformedTransport);
+        }
         let quoted = quotes.filter(|quoted| quoted.source.0 == packet.destination);
         let quoted = quoted.filter(|quoted| self.connection(now, *quoted).is_some());
         match self.revalidate(quoted.ok_or(Reason::UnrelatedIcmp)?) {
