@@ -1,5 +1,7 @@
 //! Inputs to begin with: the project's policies, packets that they allow or not, captures of those.
 
+mod oddities;
+
 use clinigate::testing::frames::frame;
 use clinigate::testing::script::{self, Event};
 use proptest::collection::vec;
@@ -63,6 +65,16 @@ fn sessions(before: impl Fn(usize) -> Vec<u8>) -> Vec<Vec<u8>> {
             seeds.push(seed);
         }
     }
+    // Few at a time, each behind the ward's number and its first interface's.
+    for oddities in oddities::frames().chunks(4) {
+        let mut seed = vec![0];
+        for (number, frame) in oddities.iter().enumerate() {
+            seed.extend(before(number));
+            seed.extend([0, u8::try_from(frame.len()).unwrap_or(u8::MAX)]);
+            seed.extend(frame);
+        }
+        seeds.push(seed);
+    }
     seeds
 }
 
@@ -91,6 +103,7 @@ pub fn capture() -> Vec<Vec<u8>> {
             seeds.push(pcapng(&frames[..frames.len().min(6)], is_little));
         }
     }
+    seeds.push(pcap(&oddities::frames(), true, false));
     seeds
 }
 
