@@ -45,7 +45,7 @@ macro_rules! target {
 
 /// All targets.
 pub const TARGETS: [Target; 5] = [
-    target!(policy_text, 8 << 10),
+    target!(policy_text, 3 << 10),
     target!(capture, 4 << 10),
     target!(frames, 2 << 10),
     target!(frames_kernel, 2 << 10),

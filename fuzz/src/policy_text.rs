@@ -139,10 +139,12 @@ fn agree(policy: &Policy, image: &Image, bytes: &[u8]) {
 
 fn proofs(policy: &Policy, image: &Image, expectations: &[Expectation], sources: &[SourceFile]) {
     show(sources, &invariant::prove_image(policy, image));
-    let reach = Reach::new(Space::new(image));
-    for expectation in expectations {
-        let verdict = expectation::judge(policy, &reach, expectation);
-        show(sources, &[verdict.failure, verdict.unenforced].into_iter().flatten().collect::<Vec<_>>());
+    if !expectations.is_empty() {
+        let reach = Reach::new(Space::new(image));
+        for expectation in expectations {
+            let verdict = expectation::judge(policy, &reach, expectation);
+            show(sources, &[verdict.failure, verdict.unenforced].into_iter().flatten().collect::<Vec<_>>());
+        }
     }
     if policy.rules.len() <= RULES_COMPARED
         && let Ok(difference) = compare(policy, policy)

@@ -138,8 +138,12 @@ fn fuzz(target: &Target, seconds: u64) -> Result<Run> {
         format!("-rss_limit_mb={MEMORY}"),
         "-print_final_stats=1".to_owned(),
     ]);
-    // What is compared with becomes part of what is sought: addresses and ports of a policy.
-    command.arg("-use_value_profile=1");
+    if name.starts_with("frames") {
+        // What is compared with becomes part of what is sought: addresses and ports of a policy.
+        command.arg("-use_value_profile=1");
+    }
+    // The sanitizer notes no stack for each allocation: a finding is run again to learn more.
+    command.env("ASAN_OPTIONS", "malloc_context_size=0:quarantine_size_mb=16");
     let mut running = command
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

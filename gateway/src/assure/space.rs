@@ -177,12 +177,13 @@ fn walk(table: &[u32], entry: u32, family: Family, first: u128, bits: u32, found
     }
     let last = first | ((1 << bits) - 1);
     match family {
-        Family::V6 => {
+        // Asked for each entry of the table: the question alone costs little.
+        Family::V6 if first <= MAPPED.1 && MAPPED.0 <= last => {
             for (first, last) in ranges::difference(&[(first, last)], &[MAPPED]) {
                 append(found, Stretch { family, first, last, atom: entry });
             }
         }
-        Family::V4 => append(found, Stretch { family, first, last, atom: entry }),
+        Family::V4 | Family::V6 => append(found, Stretch { family, first, last, atom: entry }),
     }
 }
 

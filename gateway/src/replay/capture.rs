@@ -15,6 +15,8 @@ pub const PACKET_MAX: u32 = 1 << 18;
 const INTERFACES_MAX: usize = 4096;
 /// Times later than this (the year 2262) are nonsense, and leave no room for timeouts.
 const TIME_MAX: u128 = i64::MAX as u128;
+/// How a pcapng file begins: the type of its section header block.
+const SECTION_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 const SECOND: u128 = 1_000_000_000;
 
 /// Why a capture is not read (any further).
@@ -150,8 +152,16 @@ impl Capture {
         source: impl Read + Send + 'static,
         buffer: usize,
     ) -> Result<Self, CaptureError> {
+        let mut source = Whole(source);
+        let mut magic = [0; 4];
+        let begun = source.read(&mut magic).unwrap_or_default();
+        let source = io::Cursor::new(magic).take(begun as u64).chain(source);
         let reader = create_reader(buffer, Whole(source)).map_err(|error| {
             let what = match error {
+                // The reader recognises a pcapng file by its whole first block.
+                PcapError::HeaderNotRecognized if magic == SECTION_MAGIC => {
+                    "a pcapng file whose first block is broken, cut off or larger than any that is read"
+                }
                 PcapError::Eof => "the file is empty",
                 PcapError::Incomplete(_) => "the file ends within its header",
                 PcapError::ReadError => "the file cannot be read",

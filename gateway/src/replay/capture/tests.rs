@@ -91,6 +91,17 @@ impl Order {
 use Order::{Big, Little};
 
 #[test]
+fn a_broken_first_block_of_pcapng_is_called_that() {
+    let section = Order::Little.section();
+    let mut too_large = section.clone();
+    too_large[4..8].copy_from_slice(&(2 * u32::try_from(BUFFER).unwrap()).to_le_bytes());
+    for file in [&section[..20], &too_large] {
+        let refusal = refusal(file);
+        assert!(refusal.starts_with("some.pcap: a pcapng file whose first block is broken"), "{refusal}");
+    }
+}
+
+#[test]
 fn pcap_in_both_orders_and_resolutions() {
     for order in [Little, Big] {
         for (magic, fraction) in [(0xa1b2_c3d4, 1000), (0xa1b2_3c4d, 1)] {
