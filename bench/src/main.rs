@@ -54,7 +54,7 @@ struct Effort {
     packets: usize,
 }
 
-const FULL: Effort = Effort { sizes: &[10, 100, 1000, 10_000, 100_000], rounds: 60, packets: 4096 };
+const FULL: Effort = Effort { sizes: &[10, 100, 1000, 10_000, 100_000], rounds: 30, packets: 1024 };
 const QUICK: Effort = Effort { sizes: &[10, 10_000], rounds: 10, packets: 1024 };
 
 fn main() -> ExitCode {

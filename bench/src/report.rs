@@ -73,27 +73,30 @@ fn mebibytes(bytes: u64) -> String {
 fn costs(out: &mut impl Write, decision: &Decision) -> Result<()> {
     writeln!(
         out,
-        "Nanoseconds over the baseline (median of {} rounds, quartiles in brackets); the harness costs {:.1}.\n",
+        "Nanoseconds over the baseline: median of {} rounds, its quartiles, and the least of the gateway's \
+         rounds less the least of the baseline's. The harness costs {:.1}, left out of the baseline.\n",
         decision.rounds, decision.floor.median
     )?;
     let mut sizes: Vec<usize> = decision.costs.iter().map(|cost| cost.rules).collect();
     sizes.dedup();
-    write!(out, "| Packet | | Baseline |")?;
+    write!(out, "| Packet | | Connections | Baseline |")?;
     for size in &sizes {
         write!(out, " {size} rules |")?;
     }
-    writeln!(out, "\n|---|---|---|{}", "---|".repeat(sizes.len()))?;
+    writeln!(out, "\n|---|---|---|---|{}", "---|".repeat(sizes.len()))?;
     let of_first = decision.costs.iter().filter(|cost| cost.rules == sizes[0]);
     for first in of_first {
-        let same =
-            |cost: &&Cost| cost.kind == first.kind && cost.ipv6 == first.ipv6 && cost.tagged == first.tagged;
+        let same = |cost: &&Cost| {
+            (cost.kind, cost.ipv6, cost.tagged, cost.packets)
+                == (first.kind, first.ipv6, first.tagged, first.packets)
+        };
         let family = if first.ipv6 { "IPv6" } else { "IPv4" };
         let tag = if first.tagged { ", tagged" } else { "" };
         let baseline = first.baseline.median - decision.floor.median;
-        write!(out, "| {} | {family}{tag} | {baseline:.1} |", name(first.kind))?;
+        write!(out, "| {} | {family}{tag} | {} | {baseline:.1} |", name(first.kind), first.packets)?;
         for cost in decision.costs.iter().filter(same) {
             let over = cost.over;
-            write!(out, " {:.1} ({:.1} to {:.1}) |", over.median, over.low, over.high)?;
+            write!(out, " {:.0} ({:.0} to {:.0}; {:.0}) |", over.median, over.low, over.high, cost.least)?;
         }
         writeln!(out)?;
     }

@@ -225,14 +225,26 @@ fn insert_into(slot: &Slot, index: u32, new: &Connection, now: u64) -> bool {
     unsafe {
         bpf_spin_lock((&raw mut (*bucket).lock).cast());
         let entries = (&raw mut (*bucket).entries).cast::<Connection>();
+        // The tags say what to look at: each entry is two lines of memory, mostly far away.
+        let tags = (&raw const (*bucket).tags).cast::<u16>();
         for way in 0..WAYS {
-            let entry = entries.add(way);
-            if same(&(*entry).key, &slot.key) {
+            let tag = tags.add(way).read_volatile();
+            if tag == slot.tag && same(&(*entries.add(way)).key, &slot.key) {
                 chosen = way;
                 break;
             }
-            if chosen == WAYS && ((*entry).state == State::Free as u8 || (*entry).expires <= now) {
+            if chosen == WAYS && tag == 0 {
                 chosen = way;
+            }
+        }
+        if chosen == WAYS {
+            // None was never used.
+            for way in 0..WAYS {
+                let entry = entries.add(way);
+                if (*entry).state == State::Free as u8 || (*entry).expires <= now {
+                    chosen = way;
+                    break;
+                }
             }
         }
         let chosen = frame::opaque(chosen);

@@ -51,7 +51,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
                 && place::is_known(connection, slot, &link.place)
                 && conntrack::continues(connection, slot, packet)
             {
-                return established(packet, slot, judgement, now);
+                return established(entry, packet, slot, judgement, now);
             }
         }
     }
@@ -82,7 +82,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
             }
             if place::is_of_its_end(connection, slot, &place) {
                 place::settle(connection, slot, &link.place, &place);
-                return established(packet, slot, judgement, now);
+                return established(entry, packet, slot, judgement, now);
             }
             judgement.rule = NO_RULE;
         }
@@ -199,8 +199,13 @@ fn describe(
 
 /// A packet of a connection that the generation in force has judged, at its known place.
 #[inline(always)]
-fn established(packet: &Packet, slot: &Slot, judgement: &mut Judgement, now: u64) -> Result<Reason, Reason> {
-    let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
+fn established(
+    entry: *mut Connection,
+    packet: &Packet,
+    slot: &Slot,
+    judgement: &mut Judgement,
+    now: u64,
+) -> Result<Reason, Reason> {
     // SAFETY: entries lie in the map, which lives as long as the program runs.
     let connection = unsafe { &*entry };
     let initiator = conntrack::from_initiator(connection, slot);

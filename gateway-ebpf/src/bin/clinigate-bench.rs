@@ -75,12 +75,14 @@ fn next(context: &XdpContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn ends(flow: &Flow, plan: &Plan) -> ([u64; 2], [u64; 2], [u16; 2], u16) {
+fn ends(flow: &Flow, plan: &Plan) -> ([u64; 2], [u64; 2], u32, u16) {
     let near = flow.source_port.wrapping_add(plan.port_offset).to_be();
+    // Both ports as one word: programs may load them as one.
+    let ports = |first: u16, second: u16| u32::from_le(u32::from(first) | u32::from(second) << 16);
     if plan.shape & Plan::BACK == 0 {
-        (flow.source, flow.destination, [near, flow.destination_port], flow.vlan)
+        (flow.source, flow.destination, ports(near, flow.destination_port), flow.vlan)
     } else {
-        (flow.destination, flow.source, [flow.destination_port, near], flow.back_vlan)
+        (flow.destination, flow.source, ports(flow.destination_port, near), flow.back_vlan)
     }
 }
 
@@ -95,7 +97,7 @@ fn write<const NETWORK: usize>(context: &XdpContext, flow: &Flow, plan: &Plan) -
         }
         frame.add(NETWORK + 12).cast::<u32>().write_unaligned((source[1] >> 32) as u32);
         frame.add(NETWORK + 16).cast::<u32>().write_unaligned((destination[1] >> 32) as u32);
-        frame.add(NETWORK + 20).cast::<[u16; 2]>().write_unaligned(ports);
+        frame.add(NETWORK + 20).cast::<u32>().write_unaligned(ports);
     }
     Some(())
 }
@@ -111,7 +113,7 @@ fn write_v6<const NETWORK: usize>(context: &XdpContext, flow: &Flow, plan: &Plan
         }
         frame.add(NETWORK + 8).cast::<[u64; 2]>().write_unaligned(source);
         frame.add(NETWORK + 24).cast::<[u64; 2]>().write_unaligned(destination);
-        frame.add(NETWORK + 40).cast::<[u16; 2]>().write_unaligned(ports);
+        frame.add(NETWORK + 40).cast::<u32>().write_unaligned(ports);
     }
     Some(())
 }

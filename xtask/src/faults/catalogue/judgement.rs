@@ -14,8 +14,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "protocol-not-in-the-key",
         file: "gateway-ebpf/src/conntrack.rs",
-        right: "slot.key.protocol = packet.protocol;",
-        wrong: "slot.key.protocol = protocol::TCP;",
+        right: "write(u32::from(packet.protocol).to_le())",
+        wrong: "write(u32::from(protocol::TCP).to_le())",
         breaks: "A UDP connection opens the same ports for TCP",
         near: ("packets", "connections::"),
     },
@@ -30,8 +30,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "living-connection-evicted",
         file: "gateway-ebpf/src/conntrack.rs",
-        right: "if chosen == WAYS && ((*entry).state == State::Free as u8 || (*entry).expires <= now) {",
-        wrong: "if chosen == WAYS {",
+        right: "if (*entry).state == State::Free as u8 || (*entry).expires <= now {",
+        wrong: "if (*entry).expires > 0 {",
         breaks: "New connections push living ones out of the table",
         near: ("packets", "limits::a_full_connection_table"),
     },
