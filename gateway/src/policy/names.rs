@@ -42,3 +42,46 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         .min()
         .map(|(_, candidate)| candidate)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_name(text: &str) -> bool {
+        check(&Text { value: text.to_owned(), ..Text::default() }).is_none()
+    }
+
+    #[test]
+    fn a_name_has_a_letter_and_no_blank() {
+        let longest = "a".repeat(LENGTH_LIMIT);
+        for name in ["pumps", "ct-1", "3d-print", "a_b.c", "P", &longest] {
+            assert!(is_name(name), "{name}");
+        }
+        let too_long = format!("{longest}a");
+        for name in ["-a", ".a", "a b", "a/b", "12", "1.2", "\u{e9}", &too_long] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+
+    /// A third of the letters may differ, one at least and four at most.
+    #[test]
+    fn the_nearest_name_is_near() {
+        assert_eq!(nearest("pump", ["pacs", "pumps", "bumps"]), Some("pumps"));
+        assert_eq!(nearest("PUMPS", ["pumps"]), Some("pumps"));
+        assert_eq!(nearest("ab", ["abc", "abcd"]), Some("abc"));
+        assert_eq!(nearest("ab", ["abcd"]), None);
+        assert_eq!((nearest("abcdef", ["abcdxy"]), nearest("abcdef", ["abcxyz"])), (Some("abcdxy"), None));
+        let long = "abcdefghijklmnopqrstuvwx";
+        assert_eq!(nearest(long, ["abcdefghijklmnopqrst1234"]), Some("abcdefghijklmnopqrst1234"));
+        assert_eq!(nearest(long, ["abcdefghijklmnopqrs12345"]), None);
+        assert_eq!(nearest("pumps", []), None);
+    }
+
+    /// Comparing takes the product of both lengths.
+    #[test]
+    fn a_text_too_long_for_a_name_is_not_compared() {
+        let text = "a".repeat(2 * LENGTH_LIMIT + 1);
+        assert_eq!(nearest(&text[1..], [&text[2..]]), Some(&text[2..]));
+        assert_eq!(nearest(&text, [&text[1..]]), None);
+    }
+}

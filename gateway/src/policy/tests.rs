@@ -327,6 +327,37 @@ fn only_regular_files_within_bounds_are_read() {
     );
 }
 
+#[test]
+fn directories_are_nested_to_a_limit() {
+    let nested = |depth: usize| {
+        let directory = tempfile::tempdir().unwrap();
+        let deepest = directory.path().join(vec!["d"; depth].join("/"));
+        std::fs::create_dir_all(&deepest).unwrap();
+        std::fs::write(deepest.join("segments.yaml"), SEGMENTS).unwrap();
+        load(directory.path()).unwrap().diagnostics
+    };
+    assert_eq!(nested(16), []);
+    let found = nested(17);
+    assert_eq!(found[0].message, "directories are nested more than 16 deep");
+}
+
+/// What cannot be read is not called missing as well.
+#[test]
+fn tests_that_cannot_be_read_are_not_called_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("segments.yaml"), SEGMENTS).unwrap();
+    let codes = || {
+        let (loaded, expectations) = super::load_tests(directory.path()).unwrap();
+        assert_eq!(expectations, []);
+        loaded.diagnostics.iter().map(|d| d.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), ["empty-list"]);
+    std::fs::create_dir(directory.path().join("tests")).unwrap();
+    assert_eq!(codes(), ["empty-list"]);
+    std::os::unix::fs::symlink("../segments.yaml", directory.path().join("tests/link.yaml")).unwrap();
+    assert_eq!(codes(), ["refused-file"]);
+}
+
 /// The reference: its examples are read, and it has every key.
 const REFERENCE: &str = include_str!("../../../docs/policy.md");
 

@@ -4,7 +4,8 @@
 use super::{DIAGNOSTIC_LIMIT, SUGGESTION_LIMIT, resolve};
 use crate::policy::SourceFile;
 use crate::policy::diagnostic::Diagnostic;
-use crate::policy::model::{Level, Policy, Risk, SegmentId};
+use crate::policy::expectation::resolve_tests;
+use crate::policy::model::{Level, Policy, Risk, RuleId, SegmentId};
 
 const SEGMENTS: &str = "
 segments:
@@ -265,7 +266,27 @@ fn ranges_of_all_rules_together_are_limited() {
     };
     // An IPv6 range counts as four: 4,000 for the list itself and for each access.
     assert_eq!(with(999).diagnostics, []);
+    assert_eq!(with(1000).diagnostics.len(), 1);
     let found = with(1002).diagnostics;
     let message = "the rules of a policy hold at most 4000000 ranges of addresses together";
     assert_eq!(found.iter().map(|d| d.message.as_str()).collect::<Vec<_>>(), [message]);
+}
+
+#[test]
+fn an_expectation_names_the_rule_that_decides() {
+    let flows = "flows:
+  - { name: one, from: pumps, to: pacs, services: dicom }
+  - { name: two, from: pacs, to: pumps, services: dicom }";
+    let expecting = |rule: &str| {
+        let test = format!(
+            "must-pass: [{{ name: t, from: pacs, to: pumps, services: dicom, because: why, rule: {rule} }}]"
+        );
+        let files = vec![SourceFile::new("a.yaml", SEGMENTS), SourceFile::new("b.yaml", flows)];
+        resolve_tests(files, &[SourceFile::new("tests/t.yaml", test)])
+    };
+    let (resolved, expectations) = expecting("two");
+    assert_eq!(resolved.diagnostics, []);
+    assert_eq!(expectations[0].rule, Some(RuleId(1)));
+    let found = expecting("tow").0.diagnostics;
+    assert_eq!((found[0].code, found[0].help.as_deref()), ("unknown-name", Some("did you mean `two`?")));
 }
