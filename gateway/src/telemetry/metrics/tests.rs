@@ -120,7 +120,7 @@ fn every_counter_is_shown_once_under_both_of_its_segments() {
 /// The manual lists the labels; none of them holds an address.
 #[test]
 fn labels_are_names_and_words() {
-    const KNOWN: [&str; 16] = [
+    const KNOWN: [&str; 17] = [
         "segment",
         "direction",
         "verdict",
@@ -137,6 +137,7 @@ fn labels_are_names_and_words() {
         "change",
         "interface",
         "mode",
+        "by",
     ];
     let page = page(Some(&reading()));
     let mut seen = 0;
