@@ -196,17 +196,23 @@ fn same(one: &ConnectionKey, other: &ConnectionKey) -> bool {
     addresses | rest == 0
 }
 
-/// Writes a connection into its slot, in place of one of the same key: into its entry, into a free or expired one of
-/// either bucket. False where both are full of live connections: nothing that lives is ever evicted.
-#[inline(never)]
+/// Writes a connection into its slot, in place of one of the same key: into its entry, else into a free
+/// or expired one of either bucket. False where both are full of live connections: nothing that lives is
+/// ever evicted.
+#[inline(always)]
 pub(crate) fn insert(slot: &mut Slot, new: &Connection, now: u64) -> bool {
     // One that has closed may stand in the second bucket: once the new one ends it would come to light
-    // again. It gives its room.
+    // again. It gives its room. Looked for here, not below: three calls deep the stack would not do.
     if find(slot, now)
         && let Some(old) = entry(slot)
     {
         remove(old);
     }
+    insert_new(slot, new, now)
+}
+
+#[inline(never)]
+fn insert_new(slot: &Slot, new: &Connection, now: u64) -> bool {
     for which in 0..2 {
         if insert_into(slot, slot.buckets[which], new, now) {
             health::bump(|health| &raw mut health.connections_inserted);

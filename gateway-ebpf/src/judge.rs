@@ -77,6 +77,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         // SAFETY: as above.
         let connection = unsafe { &mut *entry };
         if conntrack::continues(connection, slot, packet) {
+            confine(&source, judgement)?;
             if connection.generation != config::generation() {
                 revalidate::revalidate(connection, judgement)?;
             }
@@ -91,13 +92,21 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     if neighbour::is_link_control(packet, &destination, &place) {
         return neighbour::control(context, link, packet, &place, now);
     }
-    if source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 && destination.segment != SEGMENT_GATEWAY {
-        return Err(Reason::Martian);
-    }
+    confine(&source, judgement)?;
     if packet.fragment != Fragment::Later && transport::is_error(packet) {
         return icmp::related(context, packet, quoted, slot, judgement, now);
     }
     first(packet, link, &source, &destination, slot, judgement, new, now)
+}
+
+/// Whose address is good on its link only reaches no further than the gateway, also in a connection.
+#[inline(always)]
+fn confine(source: &Atom, judgement: &Judgement) -> Result<(), Reason> {
+    if source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 && judgement.destination != SEGMENT_GATEWAY
+    {
+        return Err(Reason::Martian);
+    }
+    Ok(())
 }
 
 /// Reads the headers above the link, and finds the ports of a later fragment.

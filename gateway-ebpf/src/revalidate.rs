@@ -1,7 +1,7 @@
 //! A connection meets another generation.
 
 use gateway_common::connection::{Connection, State};
-use gateway_common::place::PlaceKey;
+use gateway_common::place::{PlaceKey, SEGMENT_GATEWAY};
 use gateway_common::reason::Reason;
 use gateway_common::table::Atom;
 
@@ -23,17 +23,18 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
     let mut source = classify::atom(from).ok_or(Reason::Internal)?;
     let destination = classify::atom(to).ok_or(Reason::Internal)?;
     // Whose address is good in every segment is known by its place alone.
-    let is_nameless = source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0;
+    let is_of_gateway = connection.flags & Connection::GATEWAY != 0;
+    if !is_of_gateway && source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
+        let key =
+            PlaceKey { ifindex: connection.ifindex[0], outer: connection.outer[0], vlan: connection.vlan[0] };
+        let Some(place) = place::lookup(&key) else { return Err(revoke(connection)) };
+        source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
+        connection.ifindex[1] = 0;
+    } else {
+        // Both sides show their place anew before they are believed.
+        connection.ifindex = [0; 2];
+    }
     if connection.flags & Connection::GATEWAY == 0 {
-        if is_nameless {
-            let key = PlaceKey {
-                ifindex: connection.ifindex[0],
-                outer: connection.outer[0],
-                vlan: connection.vlan[0],
-            };
-            let Some(place) = place::lookup(&key) else { return Err(revoke(connection)) };
-            source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
-        }
         let is_icmp = connection.state == State::Echo as u8;
         let icmp_type = if !is_icmp {
             0
@@ -51,8 +52,9 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
         connection.rule = cell.rule();
     }
     connection.segment = [source.segment, destination.segment];
-    // Both sides show their place anew before they are believed.
-    connection.ifindex = [if is_nameless { connection.ifindex[0] } else { 0 }, 0];
+    if destination.segment != SEGMENT_GATEWAY {
+        connection.ifindex[0] = 0;
+    }
     connection.generation = config::generation();
     health::bump(|health| &raw mut health.connections_revalidated);
     Ok(())

@@ -5,8 +5,8 @@
 //! 2. A later fragment takes its first's ports; where that is not known it is dropped
 //!    (`unknown-fragment`).
 //! 3. The source guard: [`Oracle::admit`].
-//! 4. Its connection. One that another generation judged is judged again by its initiator's first
-//!    packet: it stays, or it ends here (`revoked`). The gateway's own always stay.
+//! 4. Its connection, but for a sender that [`Oracle::confine`] stops. One that another generation judged
+//!    is judged again by its first packet since: it stays, or it ends here (`revoked`). The gateway's own always stay.
 //! 5. Neighbour discovery and group membership, which never leave the link.
 //! 6. [`Oracle::confine`].
 //! 7. ICMP errors: allowed where the packet they quote is of a live connection and was sent by
@@ -154,9 +154,12 @@ impl Gateway {
         let Some(packet) = &resolved else {
             return Err(Reason::UnknownFragment);
         };
-        let sender = Oracle::new(&self.policy).admit(here, &packet.view())?;
+        let oracle = Oracle::new(&self.policy);
+        let sender = oracle.admit(here, &packet.view())?;
+        let destination = self.policy.segment_of(packet.destination);
         if let Some(flow) = packet.flow()
             && let Some(connection) = self.connection(now, flow)
+            && oracle.confine(sender, destination).is_ok()
             && connection.has(packet)
             && !connection.is_reopened_by(packet)
         {
@@ -181,7 +184,6 @@ impl Gateway {
             }
         }
         let oracle = Oracle::new(&self.policy);
-        let destination = self.policy.segment_of(packet.destination);
         if let Some(finding) = self.link_control(here, packet) {
             return finding;
         }

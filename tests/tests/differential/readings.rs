@@ -72,16 +72,16 @@ struct Readings<'t> {
 
 /// Runs a case; `tally` counts what happened.
 pub(crate) fn run(case: &Case, tally: &mut Tally) -> Result<(), Difference> {
-    let failed = |at, error: &dyn fmt::Display| Difference {
+    let failed = |at, error: DataplaneError| Difference {
         at,
         kind: "it does not run".to_owned(),
-        text: error.to_string(),
+        text: format!("{:#}", anyhow::Error::new(error)),
     };
-    let mut readings = Readings::new(&case.policy, tally).map_err(|error| failed(0, &error))?;
+    let mut readings = Readings::new(&case.policy, tally).map_err(|error| failed(0, error))?;
     for (at, event) in case.events.iter().enumerate() {
-        let mut found = readings.step(event).map_err(|error| failed(at, &error))?;
+        let mut found = readings.step(event).map_err(|error| failed(at, error))?;
         if found.is_none() && readings.since_look >= BATCH {
-            found = readings.look().map_err(|error| failed(at, &error))?;
+            found = readings.look().map_err(|error| failed(at, error))?;
         }
         if let Some((kind, text)) = found {
             let event = match event {
@@ -92,7 +92,7 @@ pub(crate) fn run(case: &Case, tally: &mut Tally) -> Result<(), Difference> {
         }
     }
     let at = case.events.len();
-    match readings.look().map_err(|error| failed(at, &error))? {
+    match readings.look().map_err(|error| failed(at, error))? {
         Some((kind, text)) => Err(Difference { at, kind, text }),
         None => Ok(()),
     }

@@ -134,7 +134,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "old-place-believed",
         file: "gateway-ebpf/src/revalidate.rs",
-        right: "connection.ifindex = [if is_nameless { connection.ifindex[0] } else { 0 }, 0];",
+        right: "connection.ifindex = [0; 2];",
         wrong: "connection.vlan = [0; 2];",
         breaks: "A connection stays where it was although its segment has moved",
         near: ("packets", "generations::"),
