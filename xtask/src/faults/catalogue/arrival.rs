@@ -54,8 +54,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "link-local-routed",
         file: "gateway-ebpf/src/judge.rs",
-        right: "(Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 && judgement.destination != SEGMENT_GATEWAY {",
-        wrong: "(Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 && judgement.destination == u16::MAX {",
+        right: "&& judgement.destination != SEGMENT_GATEWAY",
+        wrong: "&& judgement.destination == u16::MAX",
         breaks: "A link-local sender may write to other segments",
         near: ("packets", "places::"),
     },
