@@ -1,13 +1,16 @@
-//! Frames through a compiled policy and the oracle: both decide alike, whatever the frames say.
+//! Frames through a compiled policy and the oracle: both decide alike, whatever the frames say. What
+//! replay tells of a frame stands in it.
 //!
 //! An input is a number that chooses a policy ([`policies::ALL`]), then frames: the number of an
 //! interface, the frame's length, its bytes.
 
 use clinigate::oracle::Oracle;
+use clinigate::oracle::packet::Payload;
 use clinigate::packet::{Arrival, Decision, PacketView, Transport};
 use clinigate::replay::view::{Service, View};
 
 use crate::policies::{self, Fixed};
+use crate::wire::{self, Content};
 
 /// Reads an input.
 ///
@@ -18,9 +21,41 @@ pub fn run(bytes: &[u8]) {
     let fixed = &policies::ALL[usize::from(*policy) % policies::ALL.len()];
     while let [interface, length, frames @ ..] = rest {
         let (frame, next) = frames.split_at(frames.len().min(usize::from(*length)));
+        told(frame);
         decided(fixed, interface_of(fixed, *interface), frame);
         rest = next;
     }
+}
+
+/// What replay tells of a frame is what stands in it; and of a frame that was cut behind the headers it
+/// asks for, the same can be read.
+fn told(frame: &[u8]) {
+    let view = View::of(frame);
+    let read = wire::read(frame);
+    if let Content::Ip { packet, .. } = &read.content {
+        assert_eq!(
+            (view.source, view.destination),
+            (Some(packet.source), Some(packet.destination)),
+            "{frame:02x?}"
+        );
+        let (service, ports) = match packet.payload {
+            _ if packet.is_later() => (Service::Fragment(packet.protocol()), None),
+            Payload::Tcp { source, destination, .. } => {
+                (Service::Tcp(destination), Some((source, destination)))
+            }
+            Payload::Udp { source, destination } => (Service::Udp(destination), Some((source, destination))),
+            Payload::Other(number) => (Service::Protocol(number), None),
+            _ => match packet.view().transport {
+                Transport::Icmp(kind) => (Service::Icmp(kind), None),
+                Transport::Icmpv6(kind) => (Service::Icmpv6(kind), None),
+                other => unreachable!("{other:?} is no ICMP"),
+            },
+        };
+        assert_eq!((view.service, view.ports), (service, ports), "{frame:02x?}");
+    }
+    let mut cut = frame[..view.headers.min(frame.len())].to_vec();
+    cut.resize(frame.len(), 0);
+    assert_eq!(wire::read(&cut), read, "{} bytes of {frame:02x?}", view.headers);
 }
 
 /// The interface that a number of an input means: one of the policy's, or one that it does not name.

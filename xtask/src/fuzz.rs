@@ -150,9 +150,11 @@ fn fuzz(target: &Target, seconds: u64) -> Result<Run> {
         .spawn()
         .with_context(|| format!("cannot start the fuzz target {name}"))?;
     let output = running.stderr.take().expect("it was asked for above");
-    let run = follow(name, output).context("cannot read what libFuzzer says")?;
+    let mut run = follow(name, output).context("cannot read what libFuzzer says")?;
     let ended = running.wait().context("cannot learn how libFuzzer ended")?;
-    ensure!(ended.success() || run.finding.is_some(), "the fuzz target {name} ended unexpectedly ({ended})");
+    if !ended.success() {
+        run.finding.get_or_insert_with(|| format!("ended unexpectedly ({ended})"));
+    }
     Ok(run)
 }
 
