@@ -11,6 +11,8 @@ use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader};
 const BUFFER: usize = 1 << 20;
 /// The longest packet, in bytes: what capture programs take at most (`MAXIMUM_SNAPLEN` of tcpdump).
 pub const PACKET_MAX: u32 = 1 << 18;
+/// Bytes of a pcapng block without a body: type, length, length again.
+const BLOCK_MIN: u32 = 12;
 /// Interfaces that a section of a pcapng file may describe.
 const INTERFACES_MAX: usize = 4096;
 /// Times later than this (the year 2262) are nonsense, and leave no room for timeouts.
@@ -106,6 +108,8 @@ enum Format {
     },
     Pcapng {
         interfaces: Vec<Interface>,
+        /// Byte order of the section.
+        is_big_endian: bool,
     },
 }
 
@@ -178,6 +182,10 @@ impl Capture {
         mut visit: impl FnMut(Packet<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         loop {
+            if self.has_short_block() {
+                let what = "a block shorter than what every block has".to_owned();
+                return Err(self.fault(Fault::Malformed(what)).into());
+            }
             let step = match self.reader.next() {
                 Ok((size, block)) => {
                     let packet = match packet_of(&block, &mut self.format, self.time) {
@@ -218,6 +226,15 @@ impl Capture {
         }
     }
 
+    /// Whether the next block says that it is shorter than its own frame. The parser takes some of
+    /// those and reckons with lengths below zero.
+    fn has_short_block(&self) -> bool {
+        let Format::Pcapng { is_big_endian, .. } = self.format else { return false };
+        let Some(&length) = self.reader.data().get(4..).and_then(<[u8]>::first_chunk) else { return false };
+        let length = if is_big_endian { u32::from_be_bytes(length) } else { u32::from_le_bytes(length) };
+        length < BLOCK_MIN
+    }
+
     fn fault(&self, fault: Fault) -> CaptureError {
         let (path, packets) = (self.path.clone(), self.packets);
         let offset = self.reader.consumed() as u64;
@@ -255,12 +272,12 @@ fn packet_of<'a>(block: &PcapBlockOwned<'a>, format: &mut Format, last: u64) -> 
             let time = time(u128::from(record.ts_sec) * SECOND + fraction)?;
             found(time, record.data, record.origlen)
         }
-        PcapBlockOwned::NG(Block::SectionHeader(_)) => {
-            *format = Format::Pcapng { interfaces: Vec::new() };
+        PcapBlockOwned::NG(Block::SectionHeader(section)) => {
+            *format = Format::Pcapng { interfaces: Vec::new(), is_big_endian: section.big_endian() };
             Ok(None)
         }
         PcapBlockOwned::NG(block) => {
-            let Format::Pcapng { interfaces } = format else {
+            let Format::Pcapng { interfaces, .. } = format else {
                 return Err("a block before its section".to_owned());
             };
             section_block(block, interfaces, last)

@@ -91,8 +91,17 @@ impl Order {
 use Order::{Big, Little};
 
 #[test]
+fn a_block_shorter_than_its_frame_is_malformed() {
+    for order in [Little, Big] {
+        // Process information (0x80000001): the parser's smallest block is too small.
+        let file = [order.section(), [order.u32(0x8000_0001), order.u32(9), order.u32(9)].concat()].concat();
+        assert!(refusal(&file).ends_with("a block shorter than what every block has"));
+    }
+}
+
+#[test]
 fn a_broken_first_block_of_pcapng_is_called_that() {
-    let section = Order::Little.section();
+    let section = Little.section();
     let mut too_large = section.clone();
     too_large[4..8].copy_from_slice(&(2 * u32::try_from(BUFFER).unwrap()).to_le_bytes());
     for file in [&section[..20], &too_large] {
