@@ -40,6 +40,17 @@ pub enum CompileError {
         /// The limit.
         limit: usize,
     },
+    /// Rules overlap in too many ways.
+    #[error(
+        "the rules overlap in more than {limit} ways, which no tables can hold; let fewer rules name wide ranges \
+         on one side and single devices on the other"
+    )]
+    Overlaps {
+        /// In how many ways, at least.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Too many segments.
     #[error(
         "the policy has {count} segments, built-in ones included, more than the limit of {limit}; merge some"

@@ -38,6 +38,7 @@ pub(super) fn compile(
     let mut pairs = vec![Lists::EMPTY; sources.count() * width];
     let mut lists = Lists::new();
     for (rule, index) in (0..policy.rules.len()).zip(0u32..) {
+        lists.check(LIST_LIMIT)?;
         let mut step = Step { rule: index, lists: &mut lists, known: HashMap::new(), last: None };
         for &source in sources.classes_of_rule(rule) {
             let row = &mut pairs[source as usize * width..][..width];
@@ -61,6 +62,10 @@ pub(super) fn compile(
     Ok(Verdicts { pairs, cells: rows.blocks.into_words() })
 }
 
+/// Lists of rules that are kept while compiling, of 8 bytes each: as much memory as the tables may take. Where wide
+/// rules of one side cross wide rules of the other, nearly every pair has a list of its own, after every rule.
+const LIST_LIMIT: usize = 32 << 20;
+
 /// Lists of rules, as a tree: a node is its parent's list and one rule more.
 struct Lists {
     nodes: Vec<(u32, u32)>,
@@ -71,6 +76,12 @@ impl Lists {
 
     fn new() -> Self {
         Self { nodes: vec![(Self::EMPTY, u32::MAX)] }
+    }
+
+    /// Refuses to go on where memory would go to lists rather than to tables.
+    fn check(&self, limit: usize) -> Result<(), CompileError> {
+        let count = self.nodes.len();
+        if count > limit { Err(CompileError::Overlaps { count, limit }) } else { Ok(()) }
     }
 
     fn rules(&self, mut list: u32) -> Vec<u32> {
@@ -147,5 +158,19 @@ fn decide(cell: Cell, kind: RuleKind, rule: u32) -> Cell {
         RuleKind::Deny if cell == Cell::NO_RULE || cell.is_allow() => Cell::deny(rule),
         RuleKind::Flow | RuleKind::Vendor if cell == Cell::NO_RULE => Cell::allow(rule),
         RuleKind::Deny | RuleKind::Flow | RuleKind::Vendor => cell,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_may_reach_the_limit_and_not_go_beyond() {
+        let mut lists = Lists::new();
+        assert_eq!(lists.check(1), Ok(()));
+        Step { rule: 0, lists: &mut lists, known: HashMap::new(), last: None }.append(Lists::EMPTY);
+        assert_eq!(lists.check(2), Ok(()));
+        assert_eq!(lists.check(1), Err(CompileError::Overlaps { count: 2, limit: 1 }));
     }
 }
