@@ -51,7 +51,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
                 && place::is_known(connection, slot, &link.place)
                 && conntrack::continues(connection, slot, packet)
             {
-                return established(entry, packet, slot, judgement, now);
+                return Ok(established(entry, packet, slot, judgement, now));
             }
         }
     }
@@ -83,7 +83,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
             }
             if place::is_of_its_end(connection, slot, &place) {
                 place::settle(connection, slot, &link.place, &place);
-                return established(entry, packet, slot, judgement, now);
+                return Ok(established(entry, packet, slot, judgement, now));
             }
             judgement.rule = NO_RULE;
         }
@@ -214,7 +214,7 @@ fn established(
     slot: &Slot,
     judgement: &mut Judgement,
     now: u64,
-) -> Result<Reason, Reason> {
+) -> Reason {
     // SAFETY: entries lie in the map, which lives as long as the program runs.
     let connection = unsafe { &*entry };
     let initiator = conntrack::from_initiator(connection, slot);
@@ -230,7 +230,7 @@ fn established(
         judgement.source = connection.segment[1];
         judgement.destination = connection.segment[0];
     }
-    Ok(Reason::Established)
+    Reason::Established
 }
 
 /// ARP, and the EtherTypes that the segment lists.
