@@ -4,6 +4,7 @@
 //! An input is a number that chooses a policy ([`policies::ALL`]), then frames: the number of an
 //! interface, the frame's length, its bytes.
 
+use clinigate::dataplane::trial::FRAME_MIN;
 use clinigate::oracle::Oracle;
 use clinigate::oracle::packet::Payload;
 use clinigate::packet::{Arrival, Decision, PacketView, Transport};
@@ -19,16 +20,20 @@ use crate::wire::{self, Content};
 pub fn run(bytes: &[u8]) {
     let Some((policy, mut rest)) = bytes.split_first() else { return };
     let fixed = &policies::ALL[usize::from(*policy) % policies::ALL.len()];
+    let mut is_first = true;
     while let [interface, length, frames @ ..] = rest {
         let (frame, next) = frames.split_at(frames.len().min(usize::from(*length)));
         told(frame);
+        if std::mem::take(&mut is_first) {
+            // As dear as all else together.
+            cuts(frame);
+        }
         decided(fixed, interface_of(fixed, *interface), frame);
         rest = next;
     }
 }
 
-/// What replay tells of a frame is what stands in it; and of a frame that was cut behind the headers it
-/// asks for, the same can be read.
+/// What replay tells of a frame is what stands in it.
 fn told(frame: &[u8]) {
     let view = View::of(frame);
     let read = wire::read(frame);
@@ -53,9 +58,22 @@ fn told(frame: &[u8]) {
         };
         assert_eq!((view.service, view.ports), (service, ports), "{frame:02x?}");
     }
-    let mut cut = frame[..view.headers.min(frame.len())].to_vec();
-    cut.resize(frame.len(), 0);
-    assert_eq!(wire::read(&cut), read, "{} bytes of {frame:02x?}", view.headers);
+}
+
+/// A capture cut behind the headers that the view asks for is judged with zeros for the rest: as the
+/// whole frame would be.
+fn cuts(frame: &[u8]) {
+    let whole = wire::read(frame);
+    let mut cut = Vec::with_capacity(frame.len());
+    for length in FRAME_MIN..frame.len() {
+        let captured = &frame[..length];
+        if length >= View::of(captured).headers {
+            cut.clear();
+            cut.extend_from_slice(captured);
+            cut.resize(frame.len(), 0);
+            assert_eq!(wire::read(&cut), whole, "{length} bytes of {frame:02x?}");
+        }
+    }
 }
 
 /// The interface that a number of an input means: one of the policy's, or one that it does not name.

@@ -225,9 +225,8 @@ fn v6(packet: &[u8], whole: bool) -> (Option<IpAddr>, Result<Network<'_>, Reason
             rest: packet.get(at..).unwrap_or_default(),
         })
     };
-    // No address at all, or one that never stands there.
-    let is_nobody = (source.is_unspecified() && destination.is_unspecified()) || is_mapped(destination);
-    ((!is_nobody).then_some(destination.into()), read())
+    // An IPv4-mapped address never stands there: it names nobody.
+    ((!is_mapped(destination)).then_some(destination.into()), read())
 }
 
 /// Protocol and offset of the transport header.

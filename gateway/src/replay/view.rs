@@ -148,28 +148,11 @@ impl View {
         self.headers = at + 40;
         self.source = bytes(frame, at + 8).map(|octets| Ipv6Addr::from_octets(octets).into());
         self.destination = bytes(frame, at + 24).map(|octets| Ipv6Addr::from_octets(octets).into());
-        let Some(&(mut next)) = frame.get(at + 6) else { return };
-        let mut later = false;
-        for _ in 0..EXTENSIONS_MAX {
-            let here = self.headers;
-            let (Some(&following), Some(&length)) = (frame.get(here), frame.get(here + 1)) else { break };
-            self.headers += match next {
-                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION => {
-                    (usize::from(length) + 1) * 8
-                }
-                protocol::AUTHENTICATION => (usize::from(length) + 2) * 4,
-                protocol::FRAGMENT => 8,
-                _ => break,
-            };
-            if next == protocol::FRAGMENT {
-                later = be16(frame, here + 2).is_some_and(|offset| offset & 0xfff8 != 0);
-            }
-            next = following;
-            if later {
-                break;
-            }
+        let chain = Chain::of(frame, at);
+        self.headers = chain.end;
+        if let Some((next, later)) = chain.then {
+            self.transport(frame, next, later);
         }
-        self.transport(frame, next, later);
     }
 
     /// The transport header begins where the headers so far end.
@@ -198,10 +181,12 @@ impl View {
                 self.icmp(frame.get(at).copied(), Service::Icmp, |kind| matches!(kind, 3..=5 | 11 | 12));
             }
             (protocol::ICMPV6, _) if self.source.is_some_and(|source| source.is_ipv6()) => {
-                // Errors, and neighbour discovery, whose options are read.
-                self.icmp(frame.get(at).copied(), Service::Icmpv6, |kind| {
-                    kind < 128 || (133..=137).contains(&kind)
-                });
+                let kind = frame.get(at).copied();
+                // Neighbour discovery has a target, an error quotes.
+                self.icmp(kind, Service::Icmpv6, |kind| (133..=137).contains(&kind));
+                if kind.is_some_and(|kind| kind < 128) {
+                    self.headers = Chain::of(frame, at + 8).end + 20;
+                }
             }
             (protocol::TCP | protocol::UDP, None) => {}
             _ => self.service = Service::Protocol(number),
@@ -215,6 +200,45 @@ impl View {
             self.headers += QUOTED;
         }
     }
+}
+
+/// An IPv6 header and its extension headers.
+struct Chain {
+    /// Where they end; where the frame ends within them, behind that.
+    end: usize,
+    /// The protocol behind them, and whether it is that of a later fragment.
+    then: Option<(u8, bool)>,
+}
+
+impl Chain {
+    /// The chain whose IPv6 header stands at `at`.
+    fn of(frame: &[u8], at: usize) -> Self {
+        let mut end = at + 40;
+        let Some(&(mut next)) = frame.get(at + 6) else { return Self { end, then: None } };
+        for _ in 0..EXTENSIONS_MAX {
+            if !is_extension(next) {
+                break;
+            }
+            let Some([following, length, offset @ ..]) = bytes::<4>(frame, end) else {
+                return Self { end: end + 8, then: None };
+            };
+            end += match next {
+                protocol::FRAGMENT => 8,
+                protocol::AUTHENTICATION => (usize::from(length) + 2) * 4,
+                _ => (usize::from(length) + 1) * 8,
+            };
+            if next == protocol::FRAGMENT && u16::from_be_bytes(offset) & 0xfff8 != 0 {
+                return Self { end, then: Some((following, true)) };
+            }
+            next = following;
+        }
+        Self { end, then: Some((next, false)) }
+    }
+}
+
+fn is_extension(next: u8) -> bool {
+    use protocol::{AUTHENTICATION, DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING};
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION)
 }
 
 fn bytes<const N: usize>(frame: &[u8], at: usize) -> Option<[u8; N]> {

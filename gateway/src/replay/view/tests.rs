@@ -85,3 +85,20 @@ fn every_length_of_a_frame_can_be_read() {
         }
     }
 }
+
+#[test]
+fn headers_are_needed_as_far_as_they_are_read() {
+    let options = [60, 0, 0, 0, 0, 0, 0, 0];
+    let chain = [&options[..], &options, &options, &options, &options, &[17, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let quoting = [&[1, 4, 0, 0, 0, 0, 0, 0][..], &ipv6(60, &[&chain[..], &PORTS].concat())].concat();
+    let frame = ethernet(&[], 0x86dd, &ipv6(58, &quoting));
+    assert_eq!(
+        View::of(&frame).headers,
+        frame.len() - PORTS.len() + 20,
+        "to the ports that the error quotes"
+    );
+    let chained = ethernet(&[], 0x86dd, &ipv6(60, &chain));
+    for cut in 54..chained.len() {
+        assert!(View::of(&chained[..cut]).headers > cut, "{cut} bytes do not tell what follows");
+    }
+}
