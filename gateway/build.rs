@@ -77,10 +77,6 @@ fn flags() -> Result<String, String> {
         "-Ctarget-cpu=v3",
         "-Cdebuginfo=2",
         "-Clink-arg=--btf",
-        // Headers in a frame have no alignment: without this a word of them is read byte by byte. The
-        // kernel allows it in packets and maps on every machine that does it efficiently; on the stack it
-        // never does, so what stands there must not invite it.
-        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
         // The linker's default keeps copies in order for one network card's offload; the price is that even
         // three bytes are cleared by a call of a loop over bytes.
         "-Clink-arg=--disable-expand-memcpy-in-order",

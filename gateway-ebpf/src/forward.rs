@@ -125,9 +125,12 @@ fn question(context: &XdpContext, link: &Link, packet: &Packet, leg: &Leg) -> Op
     let (length, service, source, destination);
     if is_v4 {
         length = frame::read_be16(context, link.network + 2).ok()?;
-        service = Service { tos: frame::read(context, link.network + 1).ok()? };
-        source = Source { ipv4_src: (packet.source[1] >> 32) as u32 };
-        destination = Destination { ipv4_dst: (packet.destination[1] >> 32) as u32 };
+        // Whole members, also where IPv4 needs less: what is left open is copied in odd pieces, which the
+        // kernel refuses on the stack.
+        let tos: u8 = frame::read(context, link.network + 1).ok()?;
+        service = Service { flowinfo: u32::from_ne_bytes([tos, 0, 0, 0]) };
+        source = Source { ipv6_src: [(packet.source[1] >> 32) as u32, 0, 0, 0] };
+        destination = Destination { ipv6_dst: [(packet.destination[1] >> 32) as u32, 0, 0, 0] };
     } else {
         let payload = frame::read_be16(context, link.network + 4).ok()?;
         length = payload.saturating_add(IPV6_HEADER as u16);
