@@ -7,6 +7,55 @@ const SENDER: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
 /// The frames.
 pub(super) fn frames() -> Vec<Vec<u8>> {
+    let mut frames = kinds();
+    frames.extend(limits());
+    frames
+}
+
+/// Frames at and beyond what is read: chains, offsets, flags, lengths, errors.
+fn limits() -> Vec<Vec<u8>> {
+    let there = ([10, 0, 1, 5], [10, 0, 2, 5]);
+    let hosts = ("fd00:1::5", "fd00:2::5");
+    let udp = |length: u8| [0, 1, 0, 53, 0, length, 0, 0, 1, 2, 3, 4];
+    let tcp = |words: u8, flags: u8| {
+        [0, 1, 0, 104, 0, 0, 0, 1, 0, 0, 0, 0, words << 4, flags, 0xff, 0xff, 0, 0, 0, 0]
+    };
+    let quote = ipv4(17, 0, &[], &udp(12), (there.1, there.0));
+    let quote6 = ipv6(17, 64, &udp(12), (hosts.1, hosts.0));
+    let error = |kind: u8, quote: &[u8]| [&[kind, 0, 0, 0, 0, 0, 0, 0][..], quote].concat();
+    let mut frames = Vec::new();
+    for count in 5..8 {
+        let options = [60, 0, 1, 4, 0, 0, 0, 0].repeat(count - 1);
+        let chain = [&options[..], &[17, 0, 1, 4, 0, 0, 0, 0], &udp(12)].concat();
+        frames.push(ethernet(0x86dd, &ipv6(60, 64, &chain, hosts)));
+        frames.push(ethernet(0x0800, &ipv4(17, 0, &[1].repeat(4 * count - 16), &udp(12), there)));
+    }
+    for offset in 1..4 {
+        let part = [&[6, 0, 0, offset << 3, 0, 0, 0, 9][..], &[0; 16]].concat();
+        frames.push(ethernet(0x86dd, &ipv6(44, 64, &part, hosts)));
+        frames.push(ethernet(0x0800, &ipv4(6, u16::from(offset), &[], &[0; 24], there)));
+    }
+    // FIN, SYN, RST, ACK, URG in every combination; PSH does not matter.
+    for flags in (0..0x40).filter(|flags| flags & 0x08 == 0) {
+        frames.push(ethernet(0x0800, &ipv4(6, 0, &[], &tcp(5, flags), there)));
+    }
+    for words in [4, 6] {
+        frames.push(ethernet(0x0800, &ipv4(6, 0, &[], &tcp(words, 2), there)));
+    }
+    for length in [7, 8, 13] {
+        frames.push(ethernet(0x0800, &ipv4(17, 0, &[], &udp(length), there)));
+    }
+    for kind in [3, 4, 5, 11, 12] {
+        frames.push(ethernet(0x0800, &ipv4(1, 0, &[], &error(kind, &quote), there)));
+    }
+    for kind in 0..6 {
+        frames.push(ethernet(0x86dd, &ipv6(58, 64, &error(kind, &quote6), hosts)));
+    }
+    frames
+}
+
+/// Frames of every kind.
+fn kinds() -> Vec<Vec<u8>> {
     let udp = [0, 1, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4];
     let syn = [0, 1, 0, 104, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
     let hosts = ("fd00:1::5", "fd00:2::5");
