@@ -44,9 +44,17 @@ pub struct Trial {
     retired: Counts,
     interfaces: BTreeMap<String, u32>,
     declared: Declared,
-    timing: Timing,
+    variant: Variant,
     pins: Pins,
     _filesystem: OwnedFd,
+}
+
+/// How a trial's programs differ from those of another with the same image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Variant {
+    timing: Timing,
+    /// Single packets are traced.
+    trace: bool,
 }
 
 /// Where a trial's programs have place and time from.
@@ -56,6 +64,11 @@ enum Timing {
     Context,
     /// The kernel, as of a frame from the wire.
     Kernel,
+}
+
+impl Variant {
+    const TRIAL: Self = Self { timing: Timing::Context, trace: false };
+    const ATTACHED: Self = Self { timing: Timing::Kernel, ..Self::TRIAL };
 }
 
 /// What a program did with a frame.
@@ -115,7 +128,7 @@ impl Trial {
     /// Loads `image` with the interfaces that it names standing for these indices; a place on any
     /// other interface is left out.
     pub fn new(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
-        Self::with(image, interfaces, Timing::Context, shared::buckets_for(image.connections))
+        Self::with(image, interfaces, Variant::TRIAL, shared::buckets_for(image.connections))
     }
 
     /// The same with a connection table of this many buckets, a power of two: also of so few that it
@@ -125,26 +138,32 @@ impl Trial {
         interfaces: &BTreeMap<String, u32>,
         buckets: u32,
     ) -> Result<Self, DataplaneError> {
-        Self::with(image, interfaces, Timing::Context, buckets)
+        Self::with(image, interfaces, Variant::TRIAL, buckets)
     }
 
     /// The same with the very programs that interfaces run: place and time are the kernel's. For
     /// measurements, which run [`Trial::entry`] themselves; of what runs frames here only that works.
     pub fn as_attached(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
-        Self::with(image, interfaces, Timing::Kernel, shared::buckets_for(image.connections))
+        Self::with(image, interfaces, Variant::ATTACHED, shared::buckets_for(image.connections))
+    }
+
+    /// [`Trial::as_attached`], with single packets traced.
+    pub fn as_traced(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
+        let variant = Variant { trace: true, ..Variant::ATTACHED };
+        Self::with(image, interfaces, variant, shared::buckets_for(image.connections))
     }
 
     fn with(
         image: &Image,
         interfaces: &BTreeMap<String, u32>,
-        timing: Timing,
+        variant: Variant,
         buckets: u32,
     ) -> Result<Self, DataplaneError> {
         let filesystem = sys::private_bpffs().map_err(DataplaneError::bpf("cannot make a BPF filesystem"))?;
         let pins = Pins::new(&PathBuf::from(format!("/proc/self/fd/{}", filesystem.as_raw_fd())));
         let declared = Declared::parse()?;
         pins.create()?;
-        load(&pins, &declared, image, interfaces, timing, 1, buckets)?;
+        load(&pins, &declared, image, interfaces, variant, 1, buckets)?;
         let shared = Shared::open(&pins)?;
         let generation = Generation::open(&pins, 1)?;
         shared.put_in_force(generation.judge())?;
@@ -158,7 +177,7 @@ impl Trial {
             retired: Counts::default(),
             interfaces: interfaces.clone(),
             declared,
-            timing,
+            variant,
             pins,
             _filesystem: filesystem,
         })
@@ -167,7 +186,7 @@ impl Trial {
     /// Puts another image in force; connections, fragments and events stay.
     pub fn swap(&mut self, image: &Image) -> Result<(), DataplaneError> {
         let number = self.generation.number + 1;
-        load(&self.pins, &self.declared, image, &self.interfaces, self.timing, number, self.shared.buckets)?;
+        load(&self.pins, &self.declared, image, &self.interfaces, self.variant, number, self.shared.buckets)?;
         let next = Generation::open(&self.pins, number)?;
         self.shared.put_in_force(next.judge())?;
         self.retired.add(self.generation.counts(Some(&self.manifest))?);
@@ -345,20 +364,20 @@ fn load(
     declared: &Declared,
     image: &Image,
     interfaces: &BTreeMap<String, u32>,
-    timing: Timing,
+    variant: Variant,
     number: u32,
     buckets: u32,
 ) -> Result<(), DataplaneError> {
     let mut config = image.config;
     config.generation = number;
     config.hash_key = shared::hash_key(pins)?;
-    config.test_context = u32::from(timing == Timing::Context);
+    config.test_context = u32::from(variant.timing == Timing::Context);
     config.bucket_mask = buckets - 1;
     let place = |named: &NamedPlace| {
         let ifindex = *interfaces.get(&named.interface)?;
         Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })
     };
-    object::load(&Load { pins, declared, image, config, buckets, trace: false }, place)
+    object::load(&Load { pins, declared, image, config, buckets, trace: variant.trace }, place)
 }
 
 fn refused(error: ProgramError) -> DataplaneError {

@@ -183,9 +183,3 @@ pub(crate) fn image(policy: &str) -> Image {
     let Some(policy) = resolved.policy else { panic!("{:#?}", resolved.diagnostics) };
     compile(&policy).unwrap()
 }
-
-/// `cargo xtask faults` asks this one first: where it fails no other test says anything.
-#[test]
-fn the_kernel_takes_the_programs() {
-    Bench::ward();
-}

@@ -15,3 +15,4 @@ mod neighbours;
 mod noise;
 mod parsing;
 mod places;
+mod variants;

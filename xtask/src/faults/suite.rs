@@ -35,7 +35,7 @@ const fn layer(name: &'static str, arguments: &'static [&'static str]) -> Layer 
 pub(crate) const LAYERS: &[Layer] = &[UNIT, POLICIES, PACKETS, DIFFERENTIAL, DATAPLANE];
 
 /// The test that tells programs that the kernel refuses from programs that decide wrongly.
-const LOADS: &str = "bench::the_kernel_takes_the_programs";
+const LOADS: &str = "variants::the_kernel_takes_the_programs";
 
 /// Seconds after which a test program is ended: a fault may make it wait for ever.
 const PATIENCE: &str = "600";
