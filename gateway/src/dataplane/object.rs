@@ -25,6 +25,20 @@ pub(super) fn hash() -> &'static str {
     &HASH
 }
 
+/// Instructions of one of the object's programs, as the compiler left them.
+pub(super) fn compiled(name: &str) -> Result<u32, DataplaneError> {
+    let object = parse()?;
+    let program = object.programs.get(name);
+    let function = program.and_then(|program| object.functions.get(&program.function_key()));
+    let function = function.ok_or_else(|| DataplaneError::Incomplete(format!("program {name}")))?;
+    Ok(u32::try_from(function.instructions.len()).unwrap_or(u32::MAX))
+}
+
+fn parse() -> Result<aya_obj::Object, DataplaneError> {
+    aya_obj::Object::parse(OBJECT)
+        .map_err(|error| DataplaneError::Object(Box::new(aya::EbpfError::ParseError(error))))
+}
+
 /// What makes two maps interchangeable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
@@ -45,8 +59,7 @@ pub(super) struct Declared {
 impl Declared {
     /// Parses the object.
     pub(super) fn parse() -> Result<Self, DataplaneError> {
-        let object = aya_obj::Object::parse(OBJECT)
-            .map_err(|error| DataplaneError::Object(Box::new(aya::EbpfError::ParseError(error))))?;
+        let object = parse()?;
         let shape = |map: &aya_obj::Map| Shape {
             kind: map.map_type(),
             key: map.key_size(),

@@ -15,6 +15,7 @@ use aya::programs::{
 };
 use aya_obj::programs::XdpAttachType;
 use gateway_common::event::Event;
+use gateway_common::layout;
 use gateway_common::place::PlaceKey;
 use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::{NO_RULE, TestContext, TestJudgement};
@@ -83,8 +84,10 @@ pub struct Outcome {
 /// How large a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProgramSize {
-    /// Which one: `entry` or `judge`.
+    /// Which one: `entry`, `judge` or `egress`.
     pub name: &'static str,
+    /// Instructions of BPF as the compiler left them, whatever the policy.
+    pub compiled: u32,
     /// Instructions of BPF after verification, with what the verifier put in and took out.
     pub instructions: u32,
     /// Bytes of machine code.
@@ -304,10 +307,14 @@ impl Trial {
         &self.entry
     }
 
-    /// What the kernel made of the programs that a packet runs through.
-    pub fn sizes(&self) -> Result<[ProgramSize; 2], DataplaneError> {
-        let judge = self.pins.generation(self.generation.number).join("judge");
-        Ok([size("entry", &self.pins.entry(object::hash()))?, size("judge", &judge)?])
+    /// What the kernel made of the programs.
+    pub fn sizes(&self) -> Result<[ProgramSize; 3], DataplaneError> {
+        let generation = self.pins.generation(self.generation.number);
+        Ok([
+            size("entry", layout::PROGRAM_ENTRY, &self.pins.entry(object::hash()))?,
+            size("judge", layout::PROGRAM_JUDGE, &generation.join("judge"))?,
+            size("egress", layout::PROGRAM_EGRESS, &generation.join("egress"))?,
+        ])
     }
 
     /// Forgets every connection.
@@ -343,10 +350,11 @@ impl Trial {
     }
 }
 
-fn size(name: &'static str, pin: &Path) -> Result<ProgramSize, DataplaneError> {
+fn size(name: &'static str, program: &str, pin: &Path) -> Result<ProgramSize, DataplaneError> {
     let info = ProgramInfo::from_pin(pin).map_err(refused)?;
     Ok(ProgramSize {
         name,
+        compiled: object::compiled(program)?,
         // Each has 8 bytes (include/uapi/linux/bpf.h, struct bpf_insn).
         instructions: info.size_translated().unwrap_or_default() / 8,
         machine_code: info.size_jitted(),
