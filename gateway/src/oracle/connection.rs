@@ -30,6 +30,8 @@ pub struct Connection {
     pub initiator: Party,
     /// Where its last packet arrived: interface, outer and inner VLAN identifier. `None` until one has.
     pub place: Option<(String, u16, u16)>,
+    /// The responder, once the generation in force has heard it.
+    pub responder: Option<Party>,
     /// Its state.
     pub state: State,
     /// Nanoseconds at which it ends unless a packet comes before.

@@ -35,7 +35,7 @@ use crate::policy::model::{Policy, RuleId, SegmentId};
 use super::Oracle;
 use super::connection::{Connection, SECOND, first_state, lifetime};
 use super::packet::{Flow, Fragment, Packet, Payload, echo_type, flag};
-use super::source::{Party, is_mapped, is_never_source};
+use super::source::{Party, is_link_local, is_mapped, is_never_source};
 
 /// A gateway in user space. Time is in nanoseconds and never goes back.
 #[derive(Clone, Debug)]
@@ -52,6 +52,15 @@ pub struct Gateway {
 
 /// Source, destination, identification, protocol.
 type FragmentKey = (IpAddr, IpAddr, u32, u8);
+
+/// Who sends the packet that opens a connection.
+#[derive(Clone, Copy)]
+enum Sender<'a> {
+    /// The initiator, from here.
+    Initiator(Arrival<'a>),
+    /// The other end: the connection is taken up in its middle.
+    Responder(Party),
+}
 
 /// Why, and the rule that decided.
 type Finding = (Reason, Option<RuleId>);
@@ -172,11 +181,16 @@ impl Gateway {
             let connection = self.connections.get_mut(&unordered(flow)).expect("it was kept");
             // A host of another segment may bear the same link-local address; and what the gateway itself
             // sends never arrives.
-            let is_other =
-                matches!(connection.initiator, Party::Nameless(_)) && connection.initiator != sender;
-            if !(from_initiator && (connection.of_gateway || is_other)) {
+            let is_its_end = if from_initiator {
+                !connection.of_gateway && connection.initiator == sender
+            } else {
+                connection.responder.is_none_or(|responder| responder == sender)
+            };
+            if is_its_end {
                 if from_initiator {
                     connection.place = Some(place_of(arrival));
+                } else {
+                    connection.responder = Some(sender);
                 }
                 connection.advance(packet, now, settings);
                 self.remember(now, packet);
@@ -206,13 +220,14 @@ impl Gateway {
         if connection.generation != self.generation && !connection.of_gateway {
             let oracle = Oracle::new(&self.policy);
             // Whoever has no address of a segment is of the segment that is now where it was seen.
-            let initiator = match (connection.initiator, &connection.place) {
-                (Party::Host(address, _), _) => Some(oracle.party(address)),
-                (Party::Nameless(_), Some((interface, outer, vlan))) => {
+            let address = connection.flow.source.0;
+            let initiator = if address.is_unspecified() || is_link_local(address) {
+                connection.place.as_ref().and_then(|(interface, outer, vlan)| {
                     let arrival = Arrival { interface, outer: *outer, vlan: *vlan };
                     oracle.place(arrival).ok().map(Party::Nameless)
-                }
-                (Party::Nameless(_), None) => None,
+                })
+            } else {
+                Some(oracle.party(address))
             };
             let responder = oracle.party(connection.flow.destination.0);
             let transport = first_transport(&connection.flow);
@@ -227,6 +242,9 @@ impl Gateway {
                     return (Reason::Revoked, refused.and_then(|(_, (_, rule))| rule));
                 }
             }
+        }
+        if connection.generation != self.generation {
+            connection.responder = None;
         }
         connection.generation = self.generation;
         (Reason::Established, connection.rule)
@@ -263,28 +281,27 @@ impl Gateway {
         let view = packet.view();
         let (reason, rule) = oracle.rule(sender, receiver, view.transport);
         if reason == Reason::Flow {
-            return Ok(self.admitted(now, packet, sender, rule, Some(arrival)));
+            return Ok(self.admitted(now, packet, sender, rule, Sender::Initiator(arrival)));
         }
         // What never sends has not opened it: a group, for one.
         let has_opener = is_middle && !is_never_source(packet.destination);
         if has_opener && let Transport::Tcp { source, destination } = view.transport {
             let back = Transport::Tcp { source: destination, destination: source };
             if let (Reason::Flow, rule) = oracle.rule(receiver, sender, back) {
-                return Ok(self.admitted(now, packet, receiver, rule, None));
+                return Ok(self.admitted(now, packet, receiver, rule, Sender::Responder(sender)));
             }
         }
         Ok((reason, rule))
     }
 
-    /// An allowed packet opens its connection, where it has one. `from` is where it arrives, if it is the
-    /// initiator's.
+    /// An allowed packet opens its connection, where it has one.
     fn admitted(
         &mut self,
         now: u64,
         packet: &Packet,
         initiator: Party,
         rule: Option<RuleId>,
-        from: Option<Arrival<'_>>,
+        sender: Sender<'_>,
     ) -> Finding {
         let is_echo_reply = matches!(packet.payload, Payload::Echo { request: false, .. });
         let Some(flow) = packet.flow().filter(|_| !is_group(packet.destination) && !is_echo_reply) else {
@@ -294,10 +311,12 @@ impl Gateway {
             return (Reason::Flow, rule);
         };
         let is_middle = matches!(packet.payload, Payload::Tcp { .. }) && !packet.is_opening();
-        let forward = if from.is_some() { flow } else { reversed(flow) };
+        let (forward, place, responder) = match sender {
+            Sender::Initiator(arrival) => (flow, Some(place_of(arrival)), None),
+            Sender::Responder(party) => (reversed(flow), None, Some(party)),
+        };
         let connection = self.opened(now, forward, initiator, packet, rule);
-        let place = from.map(place_of);
-        self.connections.insert(unordered(flow), Connection { place, ..connection });
+        self.connections.insert(unordered(flow), Connection { place, responder, ..connection });
         self.remember(now, packet);
         (if is_middle { Reason::MidStream } else { Reason::Flow }, rule)
     }
@@ -315,6 +334,7 @@ impl Gateway {
             flow,
             initiator,
             place: None,
+            responder: None,
             state,
             expires: now + lifetime(state, &self.policy.settings),
             generation: self.generation,

@@ -311,6 +311,23 @@ fn the_gateways_own_connections_get_their_replies_and_outlive_changes() {
 }
 
 #[test]
+fn the_first_who_answers_from_a_link_local_address_is_the_end() {
+    let mut bench = Bench::new(policy());
+    let ask =
+        packet(GATEWAY, "169.254.1.1", Payload::Tcp { source: 40000, destination: 179, flags: flag::SYN });
+    let answer =
+        packet("169.254.1.1", GATEWAY, Payload::Tcp { source: 179, destination: 40000, flags: flag::ACK });
+    bench.gateway.sends(bench.now, &ask);
+    assert_eq!(bench.pacs(&answer).reason, Reason::Established);
+    assert_eq!(bench.ct(&answer).reason, Reason::NotInConnection);
+    assert_eq!(bench.pacs(&answer).reason, Reason::Established);
+    // The next policy knows nobody yet.
+    bench.gateway.apply(policy());
+    assert_eq!(bench.ct(&answer).reason, Reason::Established);
+    assert_eq!(bench.pacs(&answer).reason, Reason::NotInConnection);
+}
+
+#[test]
 fn senders_must_belong_where_they_are() {
     let mut bench = Bench::new(policy());
     let syn = |source: &str, to: &str| {
