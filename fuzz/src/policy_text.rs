@@ -101,6 +101,11 @@ fn whole(policy: &Policy, image: &Image) {
     let (rows, columns) = (image.verdicts.len() / config.services as usize, config.services as usize);
     assert_eq!(image.verdicts.len(), rows * columns, "rows are whole");
     assert!(image.pairs.iter().all(|row| (*row as usize) < rows), "pairs lead to rows");
+    assert_eq!(
+        (image.layer_sources.len(), image.layer_destinations.len()),
+        (0, 0),
+        "text is too short for layers"
+    );
     for cell in &image.verdicts {
         let rule = gateway_common::table::Cell(*cell).rule();
         assert!(rule == gateway_common::table::NO_RULE || (rule as usize) < policy.rules.len());

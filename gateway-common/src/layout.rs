@@ -60,8 +60,13 @@ pub mod generation {
     /// Pages of `u16`: `service class * source_ports + source-port class` to final class; one
     /// page where unused.
     pub const MATRIX: &str = "MATRIX";
-    /// Pages of `u32`: `source class * destinations + destination class` to row.
+    /// Pages of `u32`: `source class * destinations + destination class` to row; in layers the tables of
+    /// all layers, one after the other.
     pub const PAIRS: &str = "PAIRS";
+    /// Array of [`crate::table::Lanes`] by source class; one element where there is one layer.
+    pub const LAYER_SOURCES: &str = "LAYER_SOURCES";
+    /// Likewise by destination class.
+    pub const LAYER_DESTS: &str = "LAYER_DESTS";
     /// Pages of `u32` ([`crate::table::Cell`]): `row * services + service class`.
     pub const VERDICTS: &str = "VERDICTS";
     /// One page of `u32` ([`crate::reason::Mode`]), by segment.
@@ -81,7 +86,7 @@ pub mod generation {
     /// Device map: the interfaces of the policy, by slot.
     pub const DEVICES: &str = "DEVICES";
     /// All of them. Arrays are made with `BPF_F_MMAPABLE`, hashes and per-CPU arrays are not.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 19] = [
         LEGS,
         EXITS,
         TAGS,
@@ -95,6 +100,8 @@ pub mod generation {
         SOURCE_PORTS,
         MATRIX,
         PAIRS,
+        LAYER_SOURCES,
+        LAYER_DESTS,
         VERDICTS,
         SEGMENTS,
         PAIR_COUNTERS,

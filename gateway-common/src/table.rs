@@ -10,6 +10,10 @@
 //! destination ─V4/V6─▶ atom ─▶ dest. class ┘               ├─VERDICTS─▶ cell
 //! protocol, port ──SERVICES──▶ service class ──────────────┘
 //! ```
+//!
+//! A policy whose rows would be too many has its rules in [`LAYERS`], each with classes and pairs of
+//! its own: `LAYER_SOURCES` and `LAYER_DESTS` lead from a class to those of each layer, and the
+//! strongest of the layers' cells decides.
 
 /// Set in an entry of a stride table that leads to a further node; clear where the low bits
 /// are an atom.
@@ -71,36 +75,44 @@ pub const SERVICE_ENTRIES: u32 = SERVICE_ICMPV6 + 256;
 /// through the matrix table to the final service class.
 pub const SOURCE_PORT_ENTRIES: u32 = 2 << 16;
 
-/// A cell of the verdict table: which rule decides, and how.
+/// Layers of a policy that needs more than one pair table.
+pub const LAYERS: usize = 4;
+
+/// For one class of addresses, where it stands in the pair table of each layer: the index of its row's first
+/// entry for a class of sources, the column for a class of destinations. The sum is the index of a pair.
+pub type Lanes = [u32; LAYERS];
+
+/// A cell of the verdict table: which rule decides, and how. Ordered by strength: the least of several
+/// is what they say together, the first deny, else the first allow.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell(pub u32);
 
 impl Cell {
     /// No rule names the packet.
     pub const NO_RULE: Self = Self(u32::MAX);
-    const DENY: u32 = 1 << 31;
+    const ALLOW: u32 = 1 << 31;
 
-    /// A flow allows it.
+    /// A flow allows it. Rule numbers are below 2^31 - 1.
     pub const fn allow(rule: u32) -> Self {
-        Self(rule)
+        Self(rule | Self::ALLOW)
     }
 
     /// A deny forbids it.
     pub const fn deny(rule: u32) -> Self {
-        Self(rule | Self::DENY)
+        Self(rule)
     }
 
     /// Whether a flow allows it.
     #[inline(always)]
     pub const fn is_allow(self) -> bool {
-        self.0 & Self::DENY == 0
+        self.0 & Self::ALLOW != 0 && self.0 != Self::NO_RULE.0
     }
 
     /// The deciding rule, or [`NO_RULE`] where none names the packet.
     #[inline(always)]
     pub const fn rule(self) -> u32 {
-        if self.0 == u32::MAX { NO_RULE } else { self.0 & !Self::DENY }
+        if self.0 == Self::NO_RULE.0 { NO_RULE } else { self.0 & !Self::ALLOW }
     }
 }
 
@@ -119,7 +131,7 @@ pub struct Config {
     pub generation: u32,
     /// Segments, built-in ones included.
     pub segments: u32,
-    /// Destination classes: the width of the pair table.
+    /// Destination classes: the width of the pair table, where there is one layer.
     pub destinations: u32,
     /// Service classes: the width of a row of the verdict table.
     pub services: u32,
@@ -142,6 +154,8 @@ pub struct Config {
     pub bucket_mask: u32,
     /// 1: allowed packets are forwarded here, past the kernel's stack.
     pub forwarding: u32,
+    /// 1: the rules are in [`LAYERS`].
+    pub layered: u32,
 }
 
 /// Stands before the frame, as XDP metadata, in test runs of a program with

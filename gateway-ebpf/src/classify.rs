@@ -6,7 +6,9 @@ use gateway_common::table::{
     node_slot,
 };
 
-use crate::maps::{ATOMS, MATRIX, PAIRS, SERVICES, SOURCE_PORTS, V4, V6, VERDICTS, paged};
+use crate::maps::{
+    ATOMS, LAYER_DESTS, LAYER_SOURCES, MATRIX, PAIRS, SERVICES, SOURCE_PORTS, V4, V6, VERDICTS, paged,
+};
 use crate::packet::protocol;
 use crate::{config, frame};
 
@@ -81,7 +83,22 @@ fn root<const N: usize, const F: usize>(
 #[inline(always)]
 pub(crate) fn decide(source: &Atom, destination: &Atom, service: &ServiceKey) -> Option<Cell> {
     let class = service_class(service)?;
-    let row = paged(&PAIRS, source.source * config::destinations() + destination.destination)?;
+    if config::layered() == 0 {
+        return cell(source.source * config::destinations() + destination.destination, class);
+    }
+    let sources = LAYER_SOURCES.get(source.source)?;
+    let destinations = LAYER_DESTS.get(destination.destination)?;
+    let mut strongest = Cell::NO_RULE;
+    for (start, column) in sources.iter().zip(destinations) {
+        strongest = strongest.min(cell(start + column, class)?);
+    }
+    Some(strongest)
+}
+
+/// The cell of a pair for a service class.
+#[inline(always)]
+fn cell(pair: u32, class: u32) -> Option<Cell> {
+    let row = paged(&PAIRS, pair)?;
     Some(Cell(paged(&VERDICTS, row * config::services() + class)?))
 }
 

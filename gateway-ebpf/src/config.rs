@@ -19,6 +19,7 @@ static CONFIG: Config = Config {
     event_rate: 0,
     bucket_mask: 0,
     forwarding: 0,
+    layered: 0,
 };
 
 macro_rules! fields {
@@ -44,7 +45,8 @@ fields!(
     neighbour_rate,
     event_rate,
     bucket_mask,
-    forwarding
+    forwarding,
+    layered
 );
 
 /// Nanoseconds of idleness after which a connection in `state` ends.

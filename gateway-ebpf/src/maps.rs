@@ -9,7 +9,7 @@ use gateway_common::event::Event;
 use gateway_common::forward::{Exit, Leg, StationKey, TagKey, Tags};
 use gateway_common::fragment::{Fragment, FragmentKey};
 use gateway_common::place::{Place, PlaceKey};
-use gateway_common::table::{Atom, PAGE};
+use gateway_common::table::{Atom, Lanes, PAGE};
 
 use crate::packet::Walked;
 
@@ -53,6 +53,10 @@ pub(crate) static SOURCE_PORTS: Array<[u16; PAGE], 1, MMAPABLE> = Array::new();
 pub(crate) static MATRIX: Array<[u16; PAGE], 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static PAIRS: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static LAYER_SOURCES: Array<Lanes, 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static LAYER_DESTS: Array<Lanes, 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static VERDICTS: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
 #[btf_map]

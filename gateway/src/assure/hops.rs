@@ -18,7 +18,7 @@ use crate::policy::model::{AddressSet, Policy, Ranges, SegmentId};
 use crate::policy::ranges;
 
 pub use chain::{Chain, Hop, Permit, shortest};
-use row::Rows;
+use row::Decided;
 pub use spread::{Landed, Round, Spread, spread};
 
 use super::space::{Family, Party, Space};
@@ -41,7 +41,7 @@ struct Search<'a, 'i> {
     policy: &'a Policy,
     question: Question<'a>,
     space: &'a Space<'i>,
-    rows: Rows<'i>,
+    rows: Decided<'i>,
     everything: Vec<Party>,
     levels: Vec<Level>,
 }
@@ -76,7 +76,7 @@ impl<'a, 'i> Search<'a, 'i> {
             policy,
             question,
             space,
-            rows: Rows::new(policy, space.image(), question.services),
+            rows: Decided::new(policy, space.image(), question.services),
             everything: space.destinations(&everything),
             levels: Vec::new(),
         }

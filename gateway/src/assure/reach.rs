@@ -6,6 +6,7 @@ use std::fmt;
 use gateway_common::reason::{Mode, Reason};
 use gateway_common::table::Cell;
 
+use crate::compile::read::Rows;
 use crate::packet::{Arrival, PacketView, Transport};
 use crate::policy::model::{AddressSet, Policy, RuleId, SegmentId};
 
@@ -95,8 +96,8 @@ impl<'i> Reach<'i> {
         let mut found: BTreeMap<Ruling, Finding<'i>> = BTreeMap::new();
         // Equal rows between equal segments have nothing new to say.
         let mut seen = HashSet::new();
-        let new = |source: &Party, destination: &Party, row| {
-            seen.insert((source.family, source.segment, destination.segment, row))
+        let new = |source: &Party, destination: &Party, rows| {
+            seen.insert((source.family, source.segment, destination.segment, rows))
         };
         self.visit(policy, question, new, |cells| {
             let sample = || self.sample(cells);
@@ -139,7 +140,7 @@ impl<'i> Reach<'i> {
         &self,
         policy: &Policy,
         question: Question<'_>,
-        mut is_new: impl FnMut(&Party, &Party, u32) -> bool,
+        mut is_new: impl FnMut(&Party, &Party, Rows) -> bool,
         mut visit: impl FnMut(Cells<'_>),
     ) {
         let image = self.space.image();
@@ -153,18 +154,15 @@ impl<'i> Reach<'i> {
                 if source.family != destination.family || !reaches {
                     continue;
                 }
-                let pair =
-                    source.class as usize * image.config.destinations as usize + destination.class as usize;
-                let row = image.pairs[pair];
-                if !is_new(source, destination, row) {
+                let rows = image.rows(source.class, destination.class).expect("classes of this image");
+                if !is_new(source, destination, rows) {
                     continue;
                 }
                 for (&class, packets) in &classes {
                     if packets.sample(source.family).is_none() {
                         continue;
                     }
-                    let cell = row as usize * image.config.services as usize + usize::from(class);
-                    let ruling = Ruling::of(Cell(image.verdicts[cell]));
+                    let ruling = Ruling::of(image.cell(rows, class).expect("rows and classes of this image"));
                     visit(Cells { source, destination, class, packets, ruling });
                 }
             }

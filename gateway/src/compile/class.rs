@@ -91,6 +91,19 @@ impl<'p> Side<'p> {
         self.set_of_rule[rule].map_or(&[], |set| &self.members[set as usize])
     }
 
+    /// By class: those of its sets that these rules name, sorted.
+    pub(super) fn classes_within(&self, rules: &[usize]) -> Vec<Vec<u32>> {
+        let mut named = vec![false; self.sets.len()];
+        for set in rules.iter().filter_map(|&rule| self.set_of_rule[rule]) {
+            named[set as usize] = true;
+        }
+        let mut within = vec![Vec::new(); self.count()];
+        for (sets, &class) in &self.by_sets {
+            within[class as usize] = sets.iter().copied().filter(|&set| named[set as usize]).collect();
+        }
+        within
+    }
+
     /// How many classes there are.
     pub(super) fn count(&self) -> usize {
         self.by_sets.len()

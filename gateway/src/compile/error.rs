@@ -97,7 +97,7 @@ pub enum CompileError {
 const MIB: u64 = 1 << 20;
 
 /// What the tables take of [`TABLE_BYTES`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Budget {
     tables: BTreeMap<&'static str, u64>,
 }

@@ -2,7 +2,7 @@
 
 use gateway_common::place::{Place, SEGMENT_UNKNOWN};
 use gateway_common::reason::{Mode, Reason, Verdict};
-use gateway_common::table::{Atom, Config};
+use gateway_common::table::{Atom, Config, Lanes};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::model::{Origin, SegmentId};
@@ -29,6 +29,10 @@ pub struct Image {
     pub matrix: Vec<u16>,
     /// Pair of classes to row.
     pub pairs: Vec<u32>,
+    /// By source class, where the rules are in layers; else empty.
+    pub layer_sources: Vec<Lanes>,
+    /// Likewise by destination class.
+    pub layer_destinations: Vec<Lanes>,
     /// Row and service class to [`gateway_common::table::Cell`].
     pub verdicts: Vec<u32>,
     /// [`gateway_common::reason::Mode`] by segment.

@@ -2,7 +2,7 @@
 //!
 //! [`compile`] is a chain of small steps, one a module: addresses fall into atoms ([`address`],
 //! [`class`]), atoms go into [`stride`] tables, protocols and ports into [`service`] classes, pairs
-//! of classes into rows of [`verdict`] cells, interfaces into [`place`]s. `read` walks the tables as
+//! of classes into rows of [`verdict`] cells, in [`layer`]s where they are too many, interfaces into [`place`]s. `read` walks the tables as
 //! the datapath does.
 
 use gateway_common::place::SEGMENT_FIRST;
@@ -17,6 +17,7 @@ mod block;
 mod class;
 mod error;
 pub mod image;
+mod layer;
 mod manifest;
 mod place;
 pub mod read;
@@ -33,6 +34,23 @@ use image::Image;
 /// # Errors
 /// A policy that does not fit the tables is refused as a whole; the error names the limit.
 pub fn compile(policy: &Policy) -> Result<Image, CompileError> {
+    compile_as(policy, Layering::BySize)
+}
+
+/// When the rules get more than one pair table ([`gateway_common::table::LAYERS`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layering {
+    /// When one would make too many rows.
+    BySize,
+    /// Always: so that tests need no policy of such a size.
+    Always,
+}
+
+/// As [`compile`], which leaves the choice to the size.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_as(policy: &Policy, layering: Layering) -> Result<Image, CompileError> {
     check(policy)?;
     let mut budget = Budget::new();
     let services = service::compile(policy, &mut budget)?;
@@ -41,7 +59,9 @@ pub fn compile(policy: &Policy) -> Result<Image, CompileError> {
     budget.take("atoms", atom_bytes)?;
     let v4 = stride::table("IPv4 addresses", &space.v4, 32, &mut budget)?;
     let v6 = stride::table("IPv6 addresses", &space.v6, 128, &mut budget)?;
-    let verdicts = verdict::compile(policy, &space.sources, &space.destinations, &services, &mut budget)?;
+    let (sources, destinations) = (&space.sources, &space.destinations);
+    let verdicts = verdict::compile(policy, sources, destinations, &services, layering, &mut budget)?;
+    let is_layered = !verdicts.sources.is_empty();
 
     Ok(Image {
         places: place::places(policy, &space.link),
@@ -50,6 +70,8 @@ pub fn compile(policy: &Policy) -> Result<Image, CompileError> {
         v6,
         atoms: space.atoms,
         pairs: verdicts.pairs,
+        layer_sources: verdicts.sources,
+        layer_destinations: verdicts.destinations,
         verdicts: verdicts.cells,
         segments: modes(policy),
         config: Config {
@@ -59,6 +81,7 @@ pub fn compile(policy: &Policy) -> Result<Image, CompileError> {
             source_ports: services.source_port_classes,
             midstream: u32::from(policy.settings.midstream),
             forwarding: u32::from(policy.settings.forwarding == Forwarding::Xdp),
+            layered: u32::from(is_layered),
             timeouts: policy.settings.timeouts,
             neighbour_rate: policy.settings.neighbour_rate,
             event_rate: policy.settings.event_rate,

@@ -8,14 +8,23 @@ use std::net::IpAddr;
 use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN};
 use gateway_common::reason::{Mode, Reason, Verdict};
 use gateway_common::table::{
-    Atom, Cell, NO_RULE, NODE, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL, SERVICE_TCP, SERVICE_UDP,
-    SOURCE_PORT_ENTRIES, node_slot,
+    Atom, Cell, LAYERS, NO_RULE, NODE, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL, SERVICE_TCP,
+    SERVICE_UDP, SOURCE_PORT_ENTRIES, node_slot,
 };
 
 use crate::packet::{Arrival, Decision, PacketView, Transport};
 use crate::policy::model::{RuleId, SegmentId};
 
 use super::image::Image;
+
+/// Rows of the verdict table that decide together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// The only one.
+    One(u32),
+    /// One of each layer.
+    Layers([u32; LAYERS]),
+}
 
 impl Image {
     /// What the policy says about a place.
@@ -59,11 +68,36 @@ impl Image {
     /// Which rule decides between these two, and how.
     pub fn lookup(&self, source: Atom, destination: Atom, transport: Transport) -> Option<Cell> {
         let service = self.service_class(transport)?;
-        let pair =
-            source.source as usize * self.config.destinations as usize + destination.destination as usize;
-        let row = *self.pairs.get(pair)?;
-        let cell = row as usize * self.config.services as usize + usize::from(service);
-        self.verdicts.get(cell).copied().map(Cell)
+        self.cell(self.rows(source.source, destination.destination)?, service)
+    }
+
+    /// Rows of the verdict table that decide between a class of sources and one of destinations.
+    pub fn rows(&self, source: u32, destination: u32) -> Option<Rows> {
+        let row = |pair: u32| self.pairs.get(pair as usize).copied();
+        if self.config.layered == 0 {
+            return Some(Rows::One(row(source * self.config.destinations + destination)?));
+        }
+        let sources = self.layer_sources.get(source as usize)?;
+        let destinations = self.layer_destinations.get(destination as usize)?;
+        let mut rows = [0; LAYERS];
+        for (layer, found) in rows.iter_mut().enumerate() {
+            *found = row(sources[layer] + destinations[layer])?;
+        }
+        Some(Rows::Layers(rows))
+    }
+
+    /// The cell of some rows for a service class: the strongest of them.
+    pub fn cell(&self, rows: Rows, service: u16) -> Option<Cell> {
+        let cell = |row: u32| {
+            let index = row as usize * self.config.services as usize + usize::from(service);
+            self.verdicts.get(index).copied().map(Cell)
+        };
+        match rows {
+            Rows::One(row) => cell(row),
+            Rows::Layers(rows) => {
+                rows.into_iter().try_fold(Cell::NO_RULE, |strongest, row| Some(strongest.min(cell(row)?)))
+            }
+        }
     }
 
     /// Decides the packet that opens a connection.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway_common::place::Place;
 use gateway_common::reason::{Reason, Verdict};
-use gateway_common::table::Cell;
+use gateway_common::table::{Cell, Lanes};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -26,8 +26,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_image_decides_as_the_oracle(policy in policies::policy(), draws in vec(packets::draw(), 400)) {
-        let image = compile(&policy).unwrap();
+    fn the_image_decides_as_the_oracle(
+        policy in policies::policy(),
+        layering in layering(),
+        draws in vec(packets::draw(), 400),
+    ) {
+        let image = compile_as(&policy, layering).unwrap();
         let oracle = Oracle::new(&policy);
         let edges = Edges::of(&policy);
         for draw in &draws {
@@ -41,6 +45,11 @@ proptest! {
             }
         }
     }
+}
+
+/// Random policies are small: they would never be compiled in layers.
+fn layering() -> impl Strategy<Value = Layering> {
+    prop_oneof![Just(Layering::BySize), Just(Layering::Always)]
 }
 
 /// The comparison above is worth something only if its packets reach every kind of decision.
@@ -188,6 +197,49 @@ fn too_much_is_refused_with_the_limit_and_the_remedy() {
     let fill = (6..SEGMENT_LIMIT).map(|_| Segment { ranges: Ranges::default(), ..last.clone() });
     policy.segments.extend(fill);
     assert_eq!(compile(&policy).unwrap().segments.len(), SEGMENT_LIMIT);
+}
+
+/// From everywhere to each of so many hosts and from each to everywhere: each pair has rules of its own.
+fn crossing(hosts: u32, services: u16) -> Policy {
+    let mut policy = two_segments();
+    let service = policy.services[0].clone();
+    let tcp = |port| ServiceMatch::Tcp { source: ANY_PORT, destination: (port, port) };
+    policy.services =
+        (1..=services).map(|port| Service { matches: vec![tcp(port)], ..service.clone() }).collect();
+    let everywhere = || range(0x0b00_0000, 0xdfff_ffff);
+    let host = |n: u32| range(0x1400_0000 + 2 * n, 0x1400_0000 + 2 * n);
+    let with = |n: u32, rule: Rule| Rule { services: vec![n as usize % usize::from(services)], ..rule };
+    policy.rules = (0..hosts)
+        .flat_map(|n| {
+            let inwards = with(n, rule(RuleKind::Flow, everywhere(), host(n)));
+            let outwards = with(n + 1, rule(RuleKind::Flow, host(n), everywhere()));
+            [inwards, outwards]
+        })
+        .collect();
+    policy
+}
+
+#[test]
+fn rules_that_cross_too_often_for_one_table_are_in_layers() {
+    // Rows of 201 cells, 90,601 or 40,401 of them: 69 MiB or 31 MiB.
+    let crossed = compile(&crossing(300, 200)).unwrap();
+    assert_eq!((crossed.config.layered, crossed.layer_sources.len()), (1, 302));
+    assert!(crossed.manifest.table_bytes < 5 << 20, "{}", crossed.manifest.table_bytes);
+    let alone = compile(&crossing(200, 200)).unwrap();
+    assert_eq!((alone.config.layered, alone.layer_sources.len()), (0, 0));
+    assert!(alone.manifest.table_bytes > 31 << 20, "{}", alone.manifest.table_bytes);
+    let layered = compile_as(&crossing(200, 200), Layering::Always).unwrap();
+    let host = |n: u32| IpAddr::from(Ipv4Addr::from_bits(0x1400_0000 + 2 * n));
+    for (source, destination) in [(3, 8), (8, 3), (199, 0), (0, 199), (7, 7), (7, 4000)] {
+        for port in 1..=201 {
+            let transport = Transport::Tcp { source: 50000, destination: port };
+            let cell = |image: &Image| {
+                let [source, destination] = [source, destination].map(|n| image.atom(host(n)).unwrap());
+                image.lookup(source, destination, transport).unwrap()
+            };
+            assert_eq!(cell(&layered), cell(&alone), "{source} to {destination}, port {port}");
+        }
+    }
 }
 
 /// Each service has its own destination port or its own source port: a packet is in one of each, or in none.
@@ -435,8 +487,14 @@ fn table_bytes_are_those_of_the_tables() {
     let mut policy = two_segments();
     policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(5))];
     let image = compile(&policy).unwrap();
-    let words = image.v4.len() + image.v6.len() + image.pairs.len() + image.verdicts.len();
-    let classes = image.services.len() + image.source_ports.len() + image.matrix.len();
-    let atoms = image.atoms.len() * size_of::<Atom>();
-    assert_eq!(image.manifest.table_bytes, (4 * words + 2 * classes + atoms) as u64);
+    let bytes = |image: &Image| {
+        let words = image.v4.len() + image.v6.len() + image.pairs.len() + image.verdicts.len();
+        let classes = image.services.len() + image.source_ports.len() + image.matrix.len();
+        let atoms = image.atoms.len() * size_of::<Atom>();
+        let lanes = (image.layer_sources.len() + image.layer_destinations.len()) * size_of::<Lanes>();
+        (4 * words + 2 * classes + atoms + lanes) as u64
+    };
+    assert_eq!((image.manifest.table_bytes, image.layer_sources.len()), (bytes(&image), 0));
+    let image = compile_as(&policy, Layering::Always).unwrap();
+    assert_eq!((image.manifest.table_bytes, image.layer_sources.len()), (bytes(&image), 2));
 }

@@ -4,67 +4,151 @@
 //! it as a node of a tree whose edges are rules, so that pairs with equal lists share everything.
 
 use std::collections::HashMap;
+use std::slice;
 
-use gateway_common::table::Cell;
+use gateway_common::table::{Cell, LAYERS, Lanes};
 
 use crate::policy::model::{Policy, RuleKind};
 
 use super::block::Blocks;
 use super::class::Side;
-use super::error::{Budget, CompileError};
-use super::number;
+use super::error::{Budget, CompileError, TABLE_BYTES};
+use super::layer::Layer;
 use super::service::Services;
+use super::{Layering, number};
 
 /// The pair table and the verdict table.
 #[derive(Debug)]
 pub(super) struct Verdicts {
-    /// `source class * destinations + destination class` to row.
+    /// `source class * destinations + destination class` to row; in layers each layer's.
     pub(super) pairs: Vec<u32>,
+    /// By source class, in layers.
+    pub(super) sources: Vec<Lanes>,
+    /// By destination class, in layers.
+    pub(super) destinations: Vec<Lanes>,
     /// `row * services + service class` to cell.
     pub(super) cells: Vec<u32>,
 }
 
 const WORD_BYTES: u64 = size_of::<u32>() as u64;
+const LANES_BYTES: u64 = size_of::<Lanes>() as u64;
 
 pub(super) fn compile(
     policy: &Policy,
     sources: &Side<'_>,
     destinations: &Side<'_>,
     services: &Services,
+    layering: Layering,
     budget: &mut Budget,
 ) -> Result<Verdicts, CompileError> {
-    let width = destinations.count();
-    budget.take("pairs of address classes", sources.count() as u64 * width as u64 * WORD_BYTES)?;
-    let mut pairs = vec![Lists::EMPTY; sources.count() * width];
-    let mut lists = Lists::new();
-    for (rule, index) in (0..policy.rules.len()).zip(0u32..) {
-        lists.check(LIST_LIMIT)?;
-        let mut step = Step { rule: index, lists: &mut lists, known: HashMap::new(), last: None };
-        for &source in sources.classes_of_rule(rule) {
-            let row = &mut pairs[source as usize * width..][..width];
-            for &destination in destinations.classes_of_rule(rule) {
-                let list = &mut row[destination as usize];
-                *list = step.append(*list);
-            }
+    let tables = Tables { policy, sources, destinations, services };
+    if layering == Layering::BySize {
+        let mut alone = budget.clone();
+        let layer = Layer::whole(policy, sources, destinations);
+        if let Ok((pairs, cells)) = tables.fill(slice::from_ref(&layer), ONE_LAYER, &mut alone) {
+            *budget = alone;
+            return Ok(Verdicts { pairs, sources: Vec::new(), destinations: Vec::new(), cells });
         }
     }
-
-    let mut rows = Rows::new(policy, services);
-    let mut row_of_list = vec![None; lists.nodes.len()];
-    for pair in &mut pairs {
-        let row = &mut row_of_list[*pair as usize];
-        *pair = match *row {
-            Some(known) => known,
-            None => *row.insert(rows.row(&lists.rules(*pair), budget)?),
-        };
-    }
-    budget.take(Rows::TABLE, rows.blocks.bytes())?;
-    Ok(Verdicts { pairs, cells: rows.blocks.into_words() })
+    let layers = Layer::apart(policy, sources, destinations);
+    let lanes = (sources.count() + destinations.count()) as u64 * LANES_BYTES;
+    budget.take("pairs of address classes", lanes)?;
+    let (pairs, cells) = tables.fill(&layers, ALL_LAYERS, budget)?;
+    let (sources, destinations) = lanes_of(&layers);
+    Ok(Verdicts { pairs, sources, destinations, cells })
 }
 
-/// Lists of rules that are kept while compiling, of 8 bytes each: as much memory as the tables may take. Where wide
-/// rules of one side cross wide rules of the other, nearly every pair has a list of its own, after every rule.
-const LIST_LIMIT: usize = 32 << 20;
+/// Where each class stands in the pair tables of the layers.
+fn lanes_of(layers: &[Layer; LAYERS]) -> (Vec<Lanes>, Vec<Lanes>) {
+    let mut sources = vec![[0; LAYERS]; layers[0].sources.class_of.len()];
+    let mut destinations = vec![[0; LAYERS]; layers[0].destinations.class_of.len()];
+    let mut start = 0;
+    for (index, layer) in layers.iter().enumerate() {
+        let width = number(layer.destinations.count);
+        for (lanes, class) in sources.iter_mut().zip(&layer.sources.class_of) {
+            lanes[index] = start + class * width;
+        }
+        for (lanes, class) in destinations.iter_mut().zip(&layer.destinations.class_of) {
+            lanes[index] = *class;
+        }
+        start += number(layer.sources.count) * width;
+    }
+    (sources, destinations)
+}
+
+/// What the tables are made from.
+struct Tables<'a, 'p> {
+    policy: &'a Policy,
+    sources: &'a Side<'p>,
+    destinations: &'a Side<'p>,
+    services: &'a Services,
+}
+
+impl Tables<'_, '_> {
+    /// The pair tables of some layers, one after the other, and the verdict table that they share.
+    fn fill(
+        &self,
+        layers: &[Layer],
+        limits: Limits,
+        budget: &mut Budget,
+    ) -> Result<(Vec<u32>, Vec<u32>), CompileError> {
+        let mut pairs = Vec::new();
+        let mut rows = Rows::new(self.policy, self.services, limits.cell_bytes);
+        for layer in layers {
+            let count = layer.sources.count * layer.destinations.count;
+            budget.take("pairs of address classes", count as u64 * WORD_BYTES)?;
+            let start = pairs.len();
+            pairs.resize(start + count, Lists::EMPTY);
+            let lists = self.lists(layer, &mut pairs[start..], limits.lists)?;
+            let mut row_of_list = vec![None; lists.nodes.len()];
+            for pair in &mut pairs[start..] {
+                let row = &mut row_of_list[*pair as usize];
+                *pair = match *row {
+                    Some(known) => known,
+                    None => *row.insert(rows.row(&lists.rules(*pair), budget)?),
+                };
+            }
+        }
+        budget.take(Rows::TABLE, rows.blocks.bytes())?;
+        Ok((pairs, rows.blocks.into_words()))
+    }
+
+    /// The list of rules that name each pair of a layer.
+    fn lists(&self, layer: &Layer, pairs: &mut [u32], limit: usize) -> Result<Lists, CompileError> {
+        let width = layer.destinations.count;
+        let mut lists = Lists::new();
+        for &rule in &layer.rules {
+            lists.check(limit)?;
+            let mut step = Step { rule: number(rule), lists: &mut lists, known: HashMap::new(), last: None };
+            let destinations = layer.destinations.classes_of_rule(self.destinations, rule);
+            for source in layer.sources.classes_of_rule(self.sources, rule) {
+                let row = &mut pairs[source as usize * width..][..width];
+                for &destination in &destinations {
+                    let list = &mut row[destination as usize];
+                    *list = step.append(*list);
+                }
+            }
+        }
+        Ok(lists)
+    }
+}
+
+/// What may be spent on pairs and rows, beside the budget of all tables.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// Lists of rules that are kept while compiling, of 8 bytes each.
+    lists: usize,
+    /// Bytes of rows.
+    cell_bytes: u64,
+}
+
+/// Beyond this, layers are tried: a decision then reads four pairs and four cells instead of one, of tables that
+/// fit caches better.
+const ONE_LAYER: Limits = Limits { lists: 4 << 20, cell_bytes: 64 << 20 };
+
+/// As much memory for lists as the tables may take. Where wide rules of one side cross wide rules of the other, nearly
+/// every pair has a list of its own, after every rule.
+const ALL_LAYERS: Limits = Limits { lists: 32 << 20, cell_bytes: TABLE_BYTES };
 
 /// Lists of rules, as a tree: a node is its parent's list and one rule more.
 struct Lists {
@@ -126,13 +210,14 @@ struct Rows<'a> {
     policy: &'a Policy,
     services: &'a Services,
     blocks: Blocks,
+    limit: u64,
 }
 
 impl<'a> Rows<'a> {
     const TABLE: &'static str = "verdicts";
 
-    fn new(policy: &'a Policy, services: &'a Services) -> Self {
-        Self { policy, services, blocks: Blocks::new(services.classes as usize) }
+    fn new(policy: &'a Policy, services: &'a Services, limit: u64) -> Self {
+        Self { policy, services, blocks: Blocks::new(services.classes as usize), limit }
     }
 
     /// The row that these rules, in the order of their numbers, make.
@@ -142,22 +227,25 @@ impl<'a> Rows<'a> {
             let rule = &self.policy.rules[index as usize];
             for class in rule.services.iter().flat_map(|&service| self.services.classes_of(service)) {
                 let cell = &mut cells[usize::from(*class)];
-                *cell = decide(*cell, rule.kind, index);
+                *cell = (*cell).min(of_rule(rule.kind, index));
             }
         }
         let words: Vec<u32> = cells.into_iter().map(|cell| cell.0).collect();
         let row = self.blocks.intern(&words);
+        if self.blocks.bytes() > self.limit {
+            let limit = self.limit / (words.len() as u64 * WORD_BYTES);
+            return Err(CompileError::Overlaps { count: row as usize + 1, limit: limit as usize });
+        }
         budget.allow(Self::TABLE, self.blocks.bytes())?;
         Ok(row)
     }
 }
 
-/// The cell once a rule of a higher number is added: the first deny decides, else the first allow.
-fn decide(cell: Cell, kind: RuleKind, rule: u32) -> Cell {
+/// What one rule says.
+fn of_rule(kind: RuleKind, rule: u32) -> Cell {
     match kind {
-        RuleKind::Deny if cell == Cell::NO_RULE || cell.is_allow() => Cell::deny(rule),
-        RuleKind::Flow | RuleKind::Vendor if cell == Cell::NO_RULE => Cell::allow(rule),
-        RuleKind::Deny | RuleKind::Flow | RuleKind::Vendor => cell,
+        RuleKind::Deny => Cell::deny(rule),
+        RuleKind::Flow | RuleKind::Vendor => Cell::allow(rule),
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use gateway_common::place::SEGMENT_GATEWAY;
+use gateway_common::table::LAYERS;
 
 use crate::assure::invariant;
 use crate::compile::image::Image;
@@ -122,7 +123,7 @@ impl Prepared {
         let image = &self.image;
         let config = &image.config;
         let rows = image.verdicts.len().checked_div(config.services as usize).unwrap_or_default();
-        let classes = image.pairs.len().checked_div(config.destinations as usize).unwrap_or_default();
+        let classes = image.atoms.iter().map(|atom| atom.source as usize + 1).max().unwrap_or_default();
         let sizes: [(&str, usize); 6] = [
             ("atoms", image.atoms.len()),
             ("places", image.places.len()),
@@ -131,7 +132,8 @@ impl Prepared {
             ("service classes", config.services as usize),
             ("verdict rows", rows),
         ];
-        sizes.map(|(name, size)| (name.to_owned(), size as u64)).into()
+        let layers = (config.layered != 0).then_some(("layers", LAYERS));
+        sizes.into_iter().chain(layers).map(|(name, size)| (name.to_owned(), size as u64)).collect()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::compile::image::{Image, NamedPlace};
 const MMAPABLE: u32 = 1 << 10;
 
 /// The arrays of an image, each by its map's name, as they stand in memory.
-pub(super) fn arrays(image: &Image) -> [(&'static str, &[u8]); 9] {
+pub(super) fn arrays(image: &Image) -> [(&'static str, &[u8]); 11] {
     [
         (generation::V4, bytes_of(&image.v4)),
         (generation::V6, bytes_of(&image.v6)),
@@ -27,6 +27,8 @@ pub(super) fn arrays(image: &Image) -> [(&'static str, &[u8]); 9] {
         (generation::SOURCE_PORTS, bytes_of(&image.source_ports)),
         (generation::MATRIX, bytes_of(&image.matrix)),
         (generation::PAIRS, bytes_of(&image.pairs)),
+        (generation::LAYER_SOURCES, bytes_of(&image.layer_sources)),
+        (generation::LAYER_DESTS, bytes_of(&image.layer_destinations)),
         (generation::VERDICTS, bytes_of(&image.verdicts)),
         (generation::SEGMENTS, bytes_of(&image.segments)),
     ]

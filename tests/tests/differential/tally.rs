@@ -16,6 +16,8 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     /// Changes of policy.
     pub(crate) changes: u64,
+    /// Policies compiled, and of these in layers.
+    pub(crate) compiled: [u64; 2],
     /// Connections compared, field by field.
     pub(crate) connections: u64,
     /// Counters compared.
@@ -35,6 +37,8 @@ impl Tally {
         self.read_in_image += other.read_in_image;
         self.sent += other.sent;
         self.changes += other.changes;
+        self.compiled[0] += other.compiled[0];
+        self.compiled[1] += other.compiled[1];
         self.connections += other.connections;
         self.counters += other.counters;
     }
@@ -44,11 +48,13 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} packets ({} read in the image too), {} sent by the gateway, {} changes of policy,",
+            "{} packets ({} read in the image too), {} sent by the gateway, {} changes of policy, {} of {} in layers,",
             self.packets(),
             self.read_in_image,
             self.sent,
-            self.changes
+            self.changes,
+            self.compiled[1],
+            self.compiled[0]
         )?;
         writeln!(
             f,

@@ -2,21 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gateway_common::table::Cell;
-
 use crate::assure::packets::{self, Packets};
 use crate::assure::space::{Family, Party};
 use crate::compile::image::Image;
+use crate::compile::read::Rows;
 use crate::policy::model::{Policy, RuleId, SegmentId};
 
 /// Rows of verdicts, as far as some services are concerned.
-pub(super) struct Rows<'i> {
+pub(super) struct Decided<'i> {
     image: &'i Image,
     classes: BTreeMap<u16, Packets>,
-    known: HashMap<(u32, Family), Vec<RuleId>>,
+    known: HashMap<(Rows, Family), Vec<RuleId>>,
 }
 
-impl<'i> Rows<'i> {
+impl<'i> Decided<'i> {
     pub(super) fn new(policy: &Policy, image: &'i Image, services: &[usize]) -> Self {
         let services = services.iter().map(|&index| &policy.services[index]);
         Self { image, classes: packets::classes(image, Some(services)), known: HashMap::new() }
@@ -29,11 +28,11 @@ impl<'i> Rows<'i> {
         if apart || (source.nameless && destination.segment != SegmentId::GATEWAY) {
             return &[];
         }
-        let row = self.row(source, destination);
+        let rows = self.rows(source, destination);
         let Self { image, classes, known } = self;
-        known.entry((row, source.family)).or_insert_with(|| {
+        known.entry((rows, source.family)).or_insert_with(|| {
             let mut rules: Vec<RuleId> =
-                allowed(image, classes, row, source.family).map(|(rule, _)| rule).collect();
+                allowed(image, classes, rows, source.family).map(|(rule, _)| rule).collect();
             rules.sort_unstable();
             rules.dedup();
             rules
@@ -43,29 +42,27 @@ impl<'i> Rows<'i> {
     /// The same rules, each with what it allows.
     pub(super) fn permits(&self, source: &Party, destination: &Party) -> BTreeMap<RuleId, Packets> {
         let mut permits: BTreeMap<RuleId, Packets> = BTreeMap::new();
-        let row = self.row(source, destination);
-        for (rule, packets) in allowed(self.image, &self.classes, row, source.family) {
+        let rows = self.rows(source, destination);
+        for (rule, packets) in allowed(self.image, &self.classes, rows, source.family) {
             permits.entry(rule).or_default().extend(packets);
         }
         permits
     }
 
-    fn row(&self, source: &Party, destination: &Party) -> u32 {
-        let width = self.image.config.destinations as usize;
-        self.image.pairs[source.class as usize * width + destination.class as usize]
+    fn rows(&self, source: &Party, destination: &Party) -> Rows {
+        self.image.rows(source.class, destination.class).expect("classes of this image")
     }
 }
 
 fn allowed<'c>(
     image: &'c Image,
     classes: &'c BTreeMap<u16, Packets>,
-    row: u32,
+    rows: Rows,
     family: Family,
 ) -> impl Iterator<Item = (RuleId, &'c Packets)> {
     let possible = classes.iter().filter(move |(_, packets)| packets.sample(family).is_some());
     possible.filter_map(move |(&class, packets)| {
-        let cell = row as usize * image.config.services as usize + usize::from(class);
-        let cell = Cell(image.verdicts[cell]);
-        (cell != Cell::NO_RULE && cell.is_allow()).then(|| (RuleId(cell.rule()), packets))
+        let cell = image.cell(rows, class).expect("rows and classes of this image");
+        cell.is_allow().then(|| (RuleId(cell.rule()), packets))
     })
 }

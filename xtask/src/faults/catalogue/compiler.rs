@@ -86,17 +86,17 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "deny-only-where-no-flow-is",
         file: "gateway/src/compile/verdict.rs",
-        right: "RuleKind::Deny if cell == Cell::NO_RULE || cell.is_allow() =>",
-        wrong: "RuleKind::Deny if cell == Cell::NO_RULE =>",
+        right: "*cell = (*cell).min(of_rule(rule.kind, index));",
+        wrong: "if *cell == Cell::NO_RULE { *cell = of_rule(rule.kind, index); }",
         breaks: "A deny does not override a flow that stands before it",
         near: ("unit", "compile::"),
     },
     Fault {
-        name: "last-flow-decides",
+        name: "last-rule-decides",
         file: "gateway/src/compile/verdict.rs",
-        right: "RuleKind::Flow | RuleKind::Vendor if cell == Cell::NO_RULE =>",
-        wrong: "RuleKind::Flow | RuleKind::Vendor if cell == Cell::NO_RULE || cell.is_allow() =>",
-        breaks: "Of several flows the last is named instead of the first",
+        right: "*cell = (*cell).min(of_rule(rule.kind, index));",
+        wrong: "*cell = of_rule(rule.kind, index);",
+        breaks: "Of several rules the last decides, whether it allows or forbids",
         near: ("unit", "compile::"),
     },
     Fault {

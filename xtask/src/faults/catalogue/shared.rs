@@ -31,8 +31,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "deny-allows",
         file: "gateway-common/src/table.rs",
-        right: "self.0 & Self::DENY == 0",
-        wrong: "self.0 != u32::MAX",
+        right: "self.0 & Self::ALLOW != 0 && self.0 != Self::NO_RULE.0",
+        wrong: "self.0 != Self::NO_RULE.0",
         breaks: "A deny lets pass what it names",
         near: ("packets", "decision::"),
     },
