@@ -72,16 +72,8 @@ fn build() -> Result<(), String> {
 fn flags() -> Result<String, String> {
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
     let bpf_arch = format!("--cfg=bpf_target_arch=\"{arch}\"");
-    let flags = [
-        bpf_arch.as_str(),
-        "-Ctarget-cpu=v3",
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-        // The linker's default keeps copies in order for one network card's offload; the price is that even
-        // three bytes are cleared by a call of a loop over bytes.
-        "-Clink-arg=--disable-expand-memcpy-in-order",
-    ];
-    Ok(flags.join("\x1f"))
+    let flags = include_str!("../gateway-ebpf/rustflags").lines().filter(|line| !line.starts_with('#'));
+    Ok(std::iter::once(bpf_arch.as_str()).chain(flags).collect::<Vec<_>>().join("\x1f"))
 }
 
 fn require_core_source(rustc: &str) -> Result<(), String> {

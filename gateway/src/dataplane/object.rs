@@ -19,9 +19,26 @@ use crate::compile::image::{Image, NamedPlace};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clinigate-ebpf.o"));
 
+/// The object that this binary carries.
+#[cfg(not(feature = "testing"))]
+fn object() -> &'static [u8] {
+    OBJECT
+}
+
+/// The same; in tests, the file that `CLINIGATE_OBJECT` names stands in for it, so that a change of the programs
+/// can be tried without building anything else anew.
+#[cfg(feature = "testing")]
+fn object() -> &'static [u8] {
+    static NAMED: LazyLock<Option<Vec<u8>>> = LazyLock::new(|| {
+        let path = std::env::var_os("CLINIGATE_OBJECT")?;
+        Some(fs::read(path).expect("CLINIGATE_OBJECT names a file that can be read"))
+    });
+    NAMED.as_deref().unwrap_or(OBJECT)
+}
+
 /// SHA-256 of the object, in hexadecimal: tells binaries with other programs apart.
 pub(super) fn hash() -> &'static str {
-    static HASH: LazyLock<String> = LazyLock::new(|| format!("{:x}", Sha256::digest(OBJECT)));
+    static HASH: LazyLock<String> = LazyLock::new(|| format!("{:x}", Sha256::digest(object())));
     &HASH
 }
 
@@ -35,7 +52,7 @@ pub(super) fn compiled(name: &str) -> Result<u32, DataplaneError> {
 }
 
 fn parse() -> Result<aya_obj::Object, DataplaneError> {
-    aya_obj::Object::parse(OBJECT)
+    aya_obj::Object::parse(object())
         .map_err(|error| DataplaneError::Object(Box::new(aya::EbpfError::ParseError(error))))
 }
 
@@ -167,7 +184,7 @@ fn create_maps(load: &Load<'_>) -> Result<Ebpf, DataplaneError> {
     for (name, entries) in tables::sizes(load.image, |name| load.declared.element(name))? {
         loader.map_max_entries(name, entries);
     }
-    loader.load(OBJECT).map_err(|error| DataplaneError::Object(Box::new(error)))
+    loader.load(object()).map_err(|error| DataplaneError::Object(Box::new(error)))
 }
 
 /// `aya_log_common::Level::Trace`.

@@ -20,6 +20,8 @@ use gateway_common::place::PlaceKey;
 use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::{NO_RULE, TestContext, TestJudgement};
 
+use super::apply;
+use super::attach::Target;
 use super::connections::{self, ConnectionSummary, LiveConnection};
 use super::counters::{Counters, Counts};
 use super::error::DataplaneError;
@@ -56,6 +58,8 @@ struct Variant {
     timing: Timing,
     /// Single packets are traced.
     trace: bool,
+    /// The interfaces are those of the calling thread's network namespace, and the tables of forwarding say so.
+    routed: bool,
 }
 
 /// Where a trial's programs have place and time from.
@@ -68,7 +72,7 @@ enum Timing {
 }
 
 impl Variant {
-    const TRIAL: Self = Self { timing: Timing::Context, trace: false };
+    const TRIAL: Self = Self { timing: Timing::Context, trace: false, routed: false };
     const ATTACHED: Self = Self { timing: Timing::Kernel, ..Self::TRIAL };
 }
 
@@ -106,17 +110,24 @@ pub struct Buffers {
 }
 
 impl Outcome {
-    /// Whether the frame goes on its way.
+    /// Whether the frame goes on its way, by the stack or by another interface.
     pub fn passed(&self) -> bool {
-        self.action == XDP_PASS
+        goes_on(self.action)
+    }
+
+    /// Whether it left by another interface, past the stack.
+    pub fn forwarded(&self) -> bool {
+        self.action == XDP_REDIRECT
     }
 }
 
-/// `XDP_PASS` of `enum xdp_action` (include/uapi/linux/bpf.h).
+/// Of `enum xdp_action` (include/uapi/linux/bpf.h).
 const XDP_PASS: u32 = 2;
-/// Bytes of `struct __sk_buff` up to its end on the oldest kernel that is supported, and where its
-/// `tstamp` stands (include/uapi/linux/bpf.h).
+const XDP_REDIRECT: u32 = 4;
+/// Bytes of `struct __sk_buff` up to its end on the oldest kernel that is supported, and where its `ifindex`
+/// and `tstamp` stand (include/uapi/linux/bpf.h).
 const SKB_LENGTH: usize = 176;
+const SKB_IFINDEX: usize = 40;
 const SKB_TSTAMP: usize = 152;
 /// Bytes of a [`TestContext`] and the [`TestJudgement`] behind it, which stand before the frame as XDP
 /// metadata.
@@ -156,6 +167,13 @@ impl Trial {
         Self::with(image, interfaces, variant, shared::buckets_for(image.connections))
     }
 
+    /// [`Trial::new`], with interfaces of the network namespace of the calling thread: what is allowed is forwarded
+    /// by that namespace's routes and neighbours, if the policy wants it. All runs must be made there, too.
+    pub fn routed(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
+        let variant = Variant { routed: true, ..Variant::TRIAL };
+        Self::with(image, interfaces, variant, shared::buckets_for(image.connections))
+    }
+
     fn with(
         image: &Image,
         interfaces: &BTreeMap<String, u32>,
@@ -168,7 +186,7 @@ impl Trial {
         pins.create()?;
         load(&pins, &declared, image, interfaces, variant, 1, buckets)?;
         let shared = Shared::open(&pins)?;
-        let generation = Generation::open(&pins, 1)?;
+        let generation = open(&pins, 1, image, interfaces, variant)?;
         shared.put_in_force(generation.judge())?;
         Ok(Self {
             entry: Xdp::from_pin(pins.entry(object::hash()), XdpAttachType::Interface).map_err(refused)?,
@@ -190,7 +208,7 @@ impl Trial {
     pub fn swap(&mut self, image: &Image) -> Result<(), DataplaneError> {
         let number = self.generation.number + 1;
         load(&self.pins, &self.declared, image, &self.interfaces, self.variant, number, self.shared.buckets)?;
-        let next = Generation::open(&self.pins, number)?;
+        let next = open(&self.pins, number, image, &self.interfaces, self.variant)?;
         self.shared.put_in_force(next.judge())?;
         self.retired.add(self.generation.counts(Some(&self.manifest))?);
         pins::remove_tree(&self.pins.generation(self.generation.number))?;
@@ -234,7 +252,7 @@ impl Trial {
         let found = buffers.output.get(size_of::<TestContext>()..META as usize);
         let found = found.and_then(sys::read::<TestJudgement>).filter(|found| found.written == 1);
         // What it did must be what it says.
-        let passed = result.return_value == XDP_PASS;
+        let passed = goes_on(result.return_value);
         let found = found.filter(|found| passed != (found.verdict == Verdict::Drop as u8));
         let named = found.and_then(|found| {
             let verdict = *Verdict::ALL.get(usize::from(found.verdict))?;
@@ -287,9 +305,15 @@ impl Trial {
 
     /// The same at `now`, on the clock of the runs' contexts; 0 stands for the kernel's own.
     pub fn send_at(&self, now: u64, frame: &[u8]) -> Result<Outcome, DataplaneError> {
+        self.send_on(0, now, frame)
+    }
+
+    /// The same on an interface of this thread's network namespace; 0 stands for none in particular.
+    pub fn send_on(&self, ifindex: u32, now: u64, frame: &[u8]) -> Result<Outcome, DataplaneError> {
         check_length(frame)?;
         let mut output = vec![0; frame.len() + 256];
         let mut context = [0_u8; SKB_LENGTH];
+        context[SKB_IFINDEX..SKB_IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
         context[SKB_TSTAMP..SKB_TSTAMP + 8].copy_from_slice(&now.to_ne_bytes());
         let options = TestRunOptions {
             data_in: Some(frame),
@@ -350,6 +374,10 @@ impl Trial {
     }
 }
 
+const fn goes_on(action: u32) -> bool {
+    action == XDP_PASS || action == XDP_REDIRECT
+}
+
 fn size(name: &'static str, program: &str, pin: &Path) -> Result<ProgramSize, DataplaneError> {
     let info = ProgramInfo::from_pin(pin).map_err(refused)?;
     Ok(ProgramSize {
@@ -381,11 +409,35 @@ fn load(
     config.hash_key = shared::hash_key(pins)?;
     config.test_context = u32::from(variant.timing == Timing::Context);
     config.bucket_mask = buckets - 1;
-    let place = |named: &NamedPlace| {
-        let ifindex = *interfaces.get(&named.interface)?;
-        Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })
-    };
+    let place = |named: &NamedPlace| key(named, interfaces);
     object::load(&Load { pins, declared, image, config, buckets, trace: variant.trace }, place)
+}
+
+/// The key of a place, where its interface is one of these.
+fn key(named: &NamedPlace, interfaces: &BTreeMap<String, u32>) -> Option<PlaceKey> {
+    let ifindex = *interfaces.get(&named.interface)?;
+    Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })
+}
+
+/// Opens a generation that was loaded; with its tables of forwarding, where the variant has them.
+fn open(
+    pins: &Pins,
+    number: u32,
+    image: &Image,
+    interfaces: &BTreeMap<String, u32>,
+    variant: Variant,
+) -> Result<Generation, DataplaneError> {
+    let generation = Generation::open(pins, number)?;
+    if variant.routed && image.manifest.forwarding {
+        let targets: Vec<Target> = interfaces
+            .iter()
+            .map(|(name, ifindex)| Target { name: name.clone(), ifindex: *ifindex })
+            .collect();
+        let place = |named: &NamedPlace| Some((key(named, interfaces)?, named.place));
+        let places: Vec<_> = image.places.iter().filter_map(place).collect();
+        generation.set_forwarding(&apply::forwarding(&image.manifest, &places, &targets)?)?;
+    }
+    Ok(generation)
 }
 
 fn refused(error: ProgramError) -> DataplaneError {

@@ -6,6 +6,7 @@
 mod bench;
 mod connections;
 mod decision;
+mod forwarding;
 mod fragments;
 mod frame;
 mod generations;

@@ -1,5 +1,5 @@
-//! The copy of the tree that the faults are put into. It lies below `target/`, where nobody commits it and
-//! `cargo clean` takes it away, and has a build folder of its own: what is built from a fault must never be
+//! The copies of the tree that the faults are put into. They lie below `target/`, where nobody commits them and
+//! `cargo clean` takes them away, and have build folders of their own: what is built from a fault must never be
 //! found where the product is.
 
 use std::fs::{self, File, TryLockError};
@@ -11,23 +11,35 @@ use anyhow::{Context, Result, bail};
 use super::fault::Fault;
 use crate::process;
 
+/// Where the copies are; while this value lives no second run works on them.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    pub(crate) fn take() -> Result<Self> {
+        let folder = process::workspace_root().join("target/faults");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let lock = lock(&folder.join("lock"))?;
+        Ok(Self { folder, _lock: lock })
+    }
+}
+
 /// A copy of the tree; it is removed with this value. What was built stays for the next run.
 #[derive(Debug)]
 pub(crate) struct Copy {
     root: PathBuf,
     build: PathBuf,
-    /// Held, so that no second run works on the same copy.
-    _lock: File,
 }
 
 impl Copy {
     /// Copies what git knows or would add, as it stands now. Takes away what a run left that was broken off.
-    pub(crate) fn make() -> Result<Self> {
+    pub(crate) fn make(place: &Place, name: &str) -> Result<Self> {
         let source = process::workspace_root();
-        let place = source.join("target/faults");
-        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
-        let lock = lock(&place.join("lock"))?;
-        let copy = Self { root: place.join("tree"), build: place.join("build"), _lock: lock };
+        let folder = place.folder.join(name);
+        let copy = Self { root: folder.join("tree"), build: folder.join("build") };
         remove(&copy.root)?;
         let mut git = process::command("git");
         git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
@@ -45,6 +57,16 @@ impl Copy {
         Ok(copy)
     }
 
+    /// Its folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where what is built from it goes.
+    pub(crate) fn build(&self) -> &Path {
+        &self.build
+    }
+
     /// Runs `work` while the copy has this fault.
     pub(crate) fn with<T>(&self, fault: &Fault, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let path = self.root.join(fault.file);
@@ -60,6 +82,8 @@ impl Copy {
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = process::cargo();
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.build);
+        // Nobody debugs a fault; without it each is built and linked in less time.
+        cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
         cargo
     }
 }

@@ -45,6 +45,11 @@ impl Fault {
         Ok((right, wrong))
     }
 
+    /// Whether it is in the programs in the kernel, and nowhere else.
+    pub(crate) fn is_in_programs(&self) -> bool {
+        self.file.starts_with("gateway-ebpf/")
+    }
+
     /// Whether its file is part of the programs in the kernel.
     pub(crate) fn is_in_kernel(&self) -> bool {
         !self.file.starts_with("gateway/")

@@ -1,6 +1,8 @@
 //! What became of each fault, for people, for the documentation and for programs.
 
 use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::iter;
 
 use clap::ValueEnum;
 
@@ -46,11 +48,54 @@ pub(crate) fn row(result: &Result, format: Format) -> String {
     }
 }
 
-/// How many were caught of how many.
-pub(crate) fn total(results: &[Result]) -> String {
-    let caught = results.iter().filter(|result| is_caught(&result.finding)).count();
-    let seconds: u64 = results.iter().map(|result| result.seconds).sum();
-    format!("{} faults, {caught} caught, {} not, {seconds} s\n", results.len(), results.len() - caught)
+/// How many were caught of how many, and the seconds that went into them.
+pub(crate) fn total<'r>(results: impl Iterator<Item = &'r Result>) -> String {
+    let (mut count, mut caught, mut seconds) = (0, 0, 0);
+    for result in results {
+        count += 1;
+        caught += usize::from(is_caught(&result.finding));
+        seconds += result.seconds;
+    }
+    format!("{count} faults, {caught} caught, {} not, {seconds} s\n", count - caught)
+}
+
+/// Writes results as they come, a table in the order of its rows: the whole takes its time, and a run that is
+/// broken off has said what it knows.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    format: Format,
+    results: Vec<Option<Result>>,
+    /// Rows of a table that are written.
+    written: usize,
+}
+
+impl Reporter {
+    pub(crate) fn new(format: Format, count: usize) -> Self {
+        Self { format, results: iter::repeat_with(|| None).take(count).collect(), written: 0 }
+    }
+
+    /// The results so far.
+    pub(crate) fn results(&self) -> impl Iterator<Item = &Result> {
+        self.results.iter().flatten()
+    }
+
+    /// Takes the result of the fault at `position`.
+    pub(crate) fn add(&mut self, position: usize, result: Result) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.format == Format::Markdown {
+            eprint!("{}", text(&result));
+        } else {
+            write!(out, "{}", row(&result, self.format))?;
+        }
+        self.results[position] = Some(result);
+        while self.format == Format::Markdown
+            && let Some(Some(next)) = self.results.get(self.written)
+        {
+            write!(out, "{}", row(next, self.format))?;
+            self.written += 1;
+        }
+        out.flush()
+    }
 }
 
 pub(crate) fn is_caught(finding: &Finding) -> bool {
@@ -175,6 +220,6 @@ mod tests {
     fn only_a_test_catches() {
         let broken = result(Finding::DoesNotBuild("error: no".to_owned()));
         let results = [caught(), result(Finding::Missed), result(Finding::Refused), broken];
-        assert_eq!(total(&results), "4 faults, 1 caught, 3 not, 48 s\n");
+        assert_eq!(total(results.iter()), "4 faults, 1 caught, 3 not, 48 s\n");
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::copy::Copy;
 use super::fault::Fault;
-use crate::build::EBPF_CRATE;
+use super::programs;
 use crate::test;
 
 /// Tests that run together.
@@ -15,24 +15,44 @@ use crate::test;
 pub(crate) struct Layer {
     /// Its name in the report.
     pub(crate) name: &'static str,
-    /// What cargo calls it.
+    /// Where cargo finds them.
+    package: &'static [&'static str],
+    /// What cargo calls them.
     arguments: &'static [&'static str],
     /// Left out: by its name, what runs long and looks for other mistakes than wrong decisions.
     without: Option<&'static str>,
+    /// They start the controller, which then has to be there.
+    runs_controller: bool,
 }
 
-const UNIT: Layer = layer("unit", &["--lib"]);
-const POLICIES: Layer = layer("policies", &["--test", "policies", "--test", "assure", "--test", "check"]);
-const PACKETS: Layer = Layer { without: Some("noise::"), ..layer("packets", &["--test", "packets"]) };
-const DIFFERENTIAL: Layer = layer("differential", &["--test", "differential"]);
-const DATAPLANE: Layer = layer("dataplane", &["--test", "dataplane"]);
+const UNIT: Layer = controller("unit", &["--package", "gateway-common", "--lib"]);
+const POLICIES: Layer = controller(
+    "policies",
+    &[
+        "--test", "policies", "--test", "assure", "--test", "check", "--test", "plan", "--test", "export",
+        "--test", "replay",
+    ],
+);
+const PACKETS: Layer = Layer { without: Some("noise::"), ..whole("packets", &["--test", "packets"]) };
+const DIFFERENTIAL: Layer = whole("differential", &["--test", "differential"]);
+const DATAPLANE: Layer = whole("dataplane", &["--test", "dataplane"]);
+const FORWARDING: Layer = Layer { runs_controller: true, ..whole("forwarding", &["--test", "forwarding"]) };
+const NFTABLES: Layer = whole("nftables", &["--test", "nftables"]);
 
-const fn layer(name: &'static str, arguments: &'static [&'static str]) -> Layer {
-    Layer { name, arguments, without: None }
+const CONTROLLER: &[&str] = &["--package", "clinigate", "--features", "clinigate/testing"];
+
+const fn controller(name: &'static str, arguments: &'static [&'static str]) -> Layer {
+    Layer { name, package: CONTROLLER, arguments, without: None, runs_controller: false }
+}
+
+const fn whole(name: &'static str, arguments: &'static [&'static str]) -> Layer {
+    Layer { package: &["--package", "clinigate-tests"], ..controller(name, arguments) }
 }
 
 /// Every layer, in the order in which they are asked.
-pub(crate) const LAYERS: &[Layer] = &[UNIT, POLICIES, PACKETS, DIFFERENTIAL, DATAPLANE];
+pub(crate) const LAYERS: &[Layer] = &[UNIT, POLICIES, PACKETS, DIFFERENTIAL, DATAPLANE, FORWARDING, NFTABLES];
+/// Those that show what the programs in the kernel do.
+const PROGRAMS: &[Layer] = &[PACKETS, DIFFERENTIAL, DATAPLANE, FORWARDING];
 
 /// The test that tells programs that the kernel refuses from programs that decide wrongly.
 const LOADS: &str = "variants::the_kernel_takes_the_programs";
@@ -46,6 +66,8 @@ const TIMED_OUT: &str = "(exit status: 124)";
 #[derive(Debug)]
 pub(crate) struct Suite<'c> {
     copy: &'c Copy,
+    /// The copy whose programs the tests take, if not those of their own: then only these are built of each fault.
+    programs: Option<&'c Copy>,
     /// The program through which cargo starts tests, and the environment variable that names it.
     variable: String,
     runner: String,
@@ -65,21 +87,50 @@ pub(crate) enum Finding {
 }
 
 impl<'c> Suite<'c> {
-    pub(crate) fn of(copy: &'c Copy) -> Result<Self> {
+    /// The whole of it, for faults anywhere.
+    pub(crate) fn whole(copy: &'c Copy) -> Result<Self> {
+        Self::of(copy, None)
+    }
+
+    /// What shows faults in the programs in the kernel, which have a copy for themselves.
+    pub(crate) fn of_programs(copy: &'c Copy, programs: &'c Copy) -> Result<Self> {
+        Self::of(copy, Some(programs))
+    }
+
+    fn of(copy: &'c Copy, programs: Option<&'c Copy>) -> Result<Self> {
         let variable = test::runner_variable()?;
         let users = env::var(&variable).unwrap_or_default();
         let runner = format!("timeout --foreground --kill-after 5 {PATIENCE} {users}").trim_end().to_owned();
-        Ok(Self { copy, variable, runner })
+        Ok(Self { copy, programs, variable, runner })
+    }
+
+    /// The layers that it can ask.
+    pub(crate) fn layers(&self) -> &'static [Layer] {
+        if self.programs.is_some() { PROGRAMS } else { LAYERS }
     }
 
     /// Asks the tests that should see the fault, then each layer that can, up to the first that does.
     pub(crate) fn examine(&self, fault: &Fault) -> Result<Finding> {
+        self.programs.unwrap_or(self.copy).with(fault, || match self.build_programs()? {
+            Some(error) => Ok(Finding::DoesNotBuild(error)),
+            None => self.ask(fault),
+        })
+    }
+
+    /// The error, where the programs do not build.
+    pub(crate) fn build_programs(&self) -> Result<Option<String>> {
+        let Some(programs) = self.programs else { return Ok(None) };
+        let mut cargo = programs::cargo(programs.root(), programs.build());
+        let output = cargo.output().context("cannot start cargo")?;
+        Ok(if output.status.success() { None } else { Some(first_error(&output)) })
+    }
+
+    fn ask(&self, fault: &Fault) -> Result<Finding> {
         let mut built = Vec::new();
-        for (layer, parts) in questions(fault)? {
+        for (layer, parts) in self.questions(fault)? {
             if !built.contains(&layer) {
-                let output = self.cargo(layer, &["--no-run"], &[])?;
-                if !output.status.success() {
-                    return Ok(Finding::DoesNotBuild(first_error(&output)));
+                if let Some(error) = self.build(layer)? {
+                    return Ok(Finding::DoesNotBuild(error));
                 }
                 built.push(layer);
             }
@@ -92,6 +143,35 @@ impl<'c> Suite<'c> {
             }
         }
         Ok(Finding::Missed)
+    }
+
+    /// What is asked about a fault, in this order: layers, and the parts of the names of their tests.
+    fn questions(&self, fault: &Fault) -> Result<Vec<(Layer, Vec<&'static str>)>> {
+        let (name, part) = fault.near;
+        let near = *LAYERS
+            .iter()
+            .find(|layer| layer.name == name)
+            .with_context(|| format!("no layer is named {name}"))?;
+        let mut questions = Vec::new();
+        if fault.is_in_kernel() {
+            questions.push((PACKETS, vec![LOADS]));
+        }
+        match questions.last_mut() {
+            Some((layer, parts)) if *layer == near && !part.is_empty() => parts.push(part),
+            _ => questions.push((near, [part].into_iter().filter(|part| !part.is_empty()).collect())),
+        }
+        questions.extend(self.layers().iter().map(|layer| (*layer, Vec::new())));
+        Ok(questions)
+    }
+
+    /// Builds a layer; the error, where it does not build.
+    pub(crate) fn build(&self, layer: Layer) -> Result<Option<String>> {
+        let mut output = self.cargo(layer, &["--no-run"], &[])?;
+        if output.status.success() && layer.runs_controller {
+            let mut cargo = self.copy.cargo();
+            output = cargo.arg("build").args(CONTROLLER).output().context("cannot start cargo")?;
+        }
+        Ok(if output.status.success() { None } else { Some(first_error(&output)) })
     }
 
     /// The tests of a layer that fail; only those whose names have one of `parts` in them, if there are any.
@@ -114,37 +194,15 @@ impl<'c> Suite<'c> {
 
     fn cargo(&self, layer: Layer, options: &[&str], to_tests: &[&str]) -> Result<Output> {
         let mut cargo = self.copy.cargo();
-        // All packages at once: their features are then always the same, and nothing is built twice.
-        cargo.args(["test", "--workspace", "--exclude", EBPF_CRATE]).args(layer.arguments).args(options);
+        cargo.arg("test").args(layer.package).args(layer.arguments).args(options);
         cargo.arg("--").args(to_tests).env(&self.variable, &self.runner);
+        if let Some(programs) = self.programs {
+            cargo.env(programs::VARIABLE, programs::object(programs.build()));
+        }
         // That a random case fails is enough here; the search for a smaller one would take minutes.
         cargo.env("PROPTEST_MAX_SHRINK_ITERS", "0");
         cargo.output().context("cannot start cargo")
     }
-}
-
-/// What is asked about a fault, in this order: layers, and the parts of the names of their tests.
-fn questions(fault: &Fault) -> Result<Vec<(Layer, Vec<&'static str>)>> {
-    let (name, part) = fault.near;
-    let near = *LAYERS
-        .iter()
-        .find(|layer| layer.name == name)
-        .with_context(|| format!("no layer is named {name}"))?;
-    let mut questions = Vec::new();
-    if fault.is_in_kernel() {
-        questions.push((PACKETS, vec![LOADS]));
-    }
-    match questions.last_mut() {
-        Some((layer, parts)) if *layer == near && !part.is_empty() => parts.push(part),
-        _ => questions.push((near, [part].into_iter().filter(|part| !part.is_empty()).collect())),
-    }
-    questions.extend(layers_for(fault).iter().map(|layer| (*layer, Vec::new())));
-    Ok(questions)
-}
-
-/// Nothing but the programs themselves is built from `gateway-ebpf`: the layers without a kernel cannot see it.
-fn layers_for(fault: &Fault) -> &'static [Layer] {
-    if fault.file.starts_with("gateway-ebpf/") { &LAYERS[2..] } else { LAYERS }
 }
 
 /// The names in lines such as `test module::name ... FAILED`.
