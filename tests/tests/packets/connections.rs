@@ -90,6 +90,7 @@ fn promise_3_closing() {
     let mut bench = established();
     bench.frame("FIN", "a0", &from_client(FIN | ACK), pass(Reason::Established, "store"));
     bench.frame("its ACK", "b0", &from_server(ACK), pass(Reason::Established, "store"));
+    bench.wait(100);
     bench.frame("half open still carries", "b0", &from_server(ACK | 8), pass(Reason::Established, "store"));
     bench.frame("FIN back", "b0", &from_server(FIN | ACK), pass(Reason::Established, "store"));
     bench.frame("last ACK", "a0", &from_client(ACK), pass(Reason::Established, "store"));
@@ -145,6 +146,8 @@ fn timeouts_depend_on_the_state() {
     let mut bench = established();
     bench.wait(24 * 3_600 - 2);
     bench.frame("a quiet day", "a0", &from_client(ACK), pass(Reason::Established, "store"));
+    bench.wait(3_600);
+    bench.frame("which it was not quite", "b0", &from_server(ACK), pass(Reason::Established, "store"));
     bench.wait(24 * 3_600 + 1);
     bench.frame("a longer one", "a0", &from_client(ACK), drop(Reason::NotInConnection));
 
@@ -154,6 +157,10 @@ fn timeouts_depend_on_the_state() {
     bench.frame("query", "a0", &query, pass(Reason::Flow, "ask"));
     bench.wait(61);
     bench.frame("answer too late", "b0", &answer, drop(Reason::NoFlow));
+    bench.frame("query", "a0", &query, pass(Reason::Flow, "ask"));
+    bench.frame("query, again", "a0", &query, pass(Reason::Established, "ask"));
+    bench.wait(61);
+    bench.frame("who asks twice waits no longer", "b0", &answer, drop(Reason::NoFlow));
     bench.frame("query", "a0", &query, pass(Reason::Flow, "ask"));
     bench.frame("answer", "b0", &answer, pass(Reason::Established, "ask"));
     bench.wait(290);

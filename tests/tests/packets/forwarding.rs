@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
+use std::net::Ipv6Addr;
 use std::process::{Command, Stdio};
 
 use clinigate::dataplane::trial::{Outcome, Trial};
@@ -13,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::bench::image;
 use crate::frame::{
-    ICMP, IPV4, IPV6, SERVICE_VLAN, SYN, UDP, VLAN, ethernet, ipv6, network, packet, tagged, tcp, udp,
+    ICMP, IPV4, IPV6, SERVICE_VLAN, SYN, UDP, VLAN, arp, ethernet, ipv6, network, packet, tagged, tcp, udp,
     udp_header, with_options,
 };
 
@@ -71,6 +72,7 @@ neigh add 10.0.80.5 lladdr 02:00:00:00:00:c5 dev q0
 neigh add 192.0.2.254 lladdr 02:00:00:00:00:d9 dev w0
 route add 203.0.113.0/24 via 192.0.2.254
 route add 198.51.100.0/24 via 10.0.71.9
+route add 198.18.0.0/24 via 10.0.71.10
 ";
 
 const ARCHIVE: &str = "10.0.2.9";
@@ -187,7 +189,7 @@ fn sum(frame: &mut [u8]) {
 }
 
 fn hex(frame: &[u8]) -> String {
-    frame.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{frame:02x?}")
 }
 
 /// To the gateway's hardware address on an interface, with a right checksum.
@@ -353,16 +355,27 @@ fn what_the_gateway_sends_gets_the_tags_of_its_segment() {
     assert_eq!(router.sends("t0", &frame(PUMP)), (true, None), "one tag");
     assert_eq!(router.sends("t0", &frame("198.51.100.7")), (true, None), "by a router on the trunk");
     assert_eq!(router.sends("a0", &frame(ARCHIVE)), (true, None), "none on an access port");
+    assert_eq!(router.sends("t0", &frame("198.18.0.7")), (true, None), "by a router that is not known yet");
     assert_eq!(router.sends("t0", &tagged(VLAN, 70, &frame(PUMP))), (true, Some(70)), "has one already");
+    let question = |target: &str| arp(1, crate::frame::SENDER, "10.0.70.1", target);
+    assert_eq!(router.sends("t0", &question(PUMP)), (true, None), "asks for a neighbour");
+    let solicitation = |target: &str| {
+        let target: Ipv6Addr = target.parse().unwrap();
+        let body = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
+        packet("fd00:70::1", "ff02::1:ff00:5", 58, &body)
+    };
+    assert_eq!(router.sends("t0", &solicitation("fd00:70::5")), (true, None), "asks for one over IPv6");
     assert_eq!(router.trial.counters().unwrap().health.untagged, 0);
     assert_eq!(router.sends("t0", &frame(ARCHIVE)), (false, None), "for another port's segment");
     assert_eq!(router.sends("t0", &frame("224.0.0.1")), (false, None), "for all of a link");
-    assert_eq!(router.trial.counters().unwrap().health.untagged, 2);
+    assert_eq!(router.sends("t0", &question(ARCHIVE)), (false, None), "asks for another port's");
+    assert_eq!(router.sends("t0", &solicitation("fd00:2::9")), (false, None), "the same over IPv6");
+    assert_eq!(router.trial.counters().unwrap().health.untagged, 4);
     let redirect = packet("10.0.70.1", PUMP, ICMP, &[5, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(router.sends("t0", &redirect), (false, None), "a redirect");
     let redirect = packet("fe80::1", "fd00:70::5", 58, &[137, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(router.sends("t0", &redirect), (false, None), "a redirect, IPv6");
-    assert_eq!(router.trial.counters().unwrap().health.untagged, 2, "no tag was missing");
+    assert_eq!(router.trial.counters().unwrap().health.untagged, 4, "no tag was missing");
 }
 
 /// Link-local addresses are no segment's: an answer goes where its receiver was heard.

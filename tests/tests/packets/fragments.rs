@@ -44,6 +44,19 @@ fn promise_6_later_fragments_follow_their_first() {
 }
 
 #[test]
+fn a_datagram_of_a_running_connection_may_be_long() {
+    let mut bench = Bench::ward();
+    let query =
+        ethernet(IPV4, &ipv4([10, 0, 1, 5].into(), [10, 0, 2, 5].into(), UDP, 0, &udp_header((1, 53), 4)));
+    bench.frame("query", "a0", &query, pass(Reason::Flow, "ask"));
+    let answer = |word, payload: &[u8]| {
+        ethernet(IPV4, &ipv4([10, 0, 2, 5].into(), [10, 0, 1, 5].into(), UDP, word, payload))
+    };
+    bench.frame("first", "b0", &answer(MORE, &first_part((53, 1))), pass(Reason::Established, "ask"));
+    bench.frame("last", "b0", &answer(3, &[7; 16]), pass(Reason::Established, "ask"));
+}
+
+#[test]
 fn promise_6_fragments_of_a_dropped_datagram_are_dropped() {
     let mut bench = Bench::ward();
     let own = [10, 0, 1, 5];

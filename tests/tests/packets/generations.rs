@@ -99,6 +99,70 @@ fn promise_8_a_new_deny_cuts() {
     );
 }
 
+/// A rule that names the initiator's ports is asked with them again: by packets of either end.
+#[test]
+fn promise_8_source_ports_decide_after_a_change_too() {
+    let with = |source: &str| {
+        let flow = "\nflows:\n  - { name: print, from: [alpha], to: [beta], services: [spooler] }\n";
+        let ports =
+            format!("tcp: [{{ ports: 515, source: {source} }}], udp: [{{ ports: 514, source: {source} }}]");
+        let service = format!("\nservices:\n  spooler: {{ {ports}, class: infrastructure }}\n");
+        WARD.replace("\nflows:\n", flow) + &service
+    };
+    let tcp = |back: bool, flags| {
+        let ends = [("10.0.1.5", 721), ("10.0.2.5", 515)];
+        let [from, to] = if back { [ends[1], ends[0]] } else { ends };
+        tcp(from.0, to.0, (from.1, to.1), flags)
+    };
+    let udp = |back: bool| {
+        let ends = [("10.0.1.5", 731), ("10.0.2.5", 514)];
+        let [from, to] = if back { [ends[1], ends[0]] } else { ends };
+        udp(from.0, to.0, (from.1, to.1))
+    };
+    let opened = || {
+        let mut bench = Bench::new(&with("721-731"));
+        bench.frame("SYN", "a0", &tcp(false, SYN), pass(Reason::Flow, "print"));
+        bench.frame("SYN-ACK", "b0", &tcp(true, SYN | ACK), pass(Reason::Established, "print"));
+        bench.frame("datagram", "a0", &udp(false), pass(Reason::Flow, "print"));
+        bench
+    };
+    let sides = [("a0", false), ("b0", true)];
+    for (interface, back) in sides {
+        let mut bench = opened();
+        bench.swap(&with("700-731"));
+        bench.frame("TCP, allowed still", interface, &tcp(back, ACK), pass(Reason::Established, "print"));
+        bench.frame("UDP, allowed still", interface, &udp(back), pass(Reason::Established, "print"));
+        let mut bench = opened();
+        bench.swap(&with("722-730"));
+        bench.frame("TCP below the ports", interface, &tcp(back, ACK), drop(Reason::Revoked));
+        bench.frame("UDP above the ports", interface, &udp(back), drop(Reason::Revoked));
+        let mut bench = opened();
+        bench.swap(&with("515"));
+        bench.frame("the listener's port", interface, &tcp(back, ACK), drop(Reason::Revoked));
+        let mut bench = opened();
+        bench.swap(WARD);
+        bench.frame("the service is gone", interface, &udp(back), drop(Reason::Revoked));
+    }
+}
+
+#[test]
+fn promise_8_an_echo_that_stays_allowed_goes_on() {
+    let mut bench = Bench::ward();
+    let ends = [("10.0.1.5", "10.0.2.5", 8, 0), ("fd00:1::5", "fd00:2::5", 128, 129)];
+    for (from, to, request, _) in ends {
+        bench.frame("echo", "a0", &echo(from, to, request, 4), pass(Reason::Flow, "reach"));
+    }
+    bench.swap(&without("ask"));
+    for (from, to, request, reply) in ends {
+        bench.frame("its reply", "b0", &echo(to, from, reply, 4), pass(Reason::Established, "reach"));
+        bench.frame("the next", "a0", &echo(from, to, request, 4), pass(Reason::Established, "reach"));
+    }
+    bench.swap(&without("reach"));
+    for (from, to, _, reply) in ends {
+        bench.frame("no longer", "b0", &echo(to, from, reply, 4), drop(Reason::Revoked));
+    }
+}
+
 #[test]
 fn promise_8_an_icmp_error_does_not_revive_a_revoked_connection() {
     let mut bench = Bench::ward();

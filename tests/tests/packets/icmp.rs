@@ -71,6 +71,8 @@ fn promise_3_errors_that_quote_a_connection_pass() {
         &error("10.0.2.254", "10.0.1.5", 3, 4, &later[..28]),
         drop(Reason::UnrelatedIcmp),
     );
+    // A message without an identifier must not pass for the echo with identifier 0.
+    bench.frame("echo", "a0", &echo("10.0.1.5", "10.0.2.5", 8, 0), pass(Reason::Flow, "reach"));
     let about_error = network("10.0.1.5", "10.0.2.5", ICMP, &icmp_header(3, 4, [0, 0]));
     bench.frame(
         "an error about an error",

@@ -4,6 +4,8 @@
 use std::net::Ipv6Addr;
 
 use gateway_common::reason::Reason;
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 
 use crate::bench::{Bench, drop, pass_unruled};
 use crate::frame::{ICMPV6, IPV4, IPV6, SENDER, arp, ethernet, icmp_header, ipv4, ipv6, packet};
@@ -155,6 +157,27 @@ fn promise_1_link_control_for_elsewhere_needs_a_flow() {
         &icmp_header(143, 0, [0, 0]),
     );
     bench.frame("MLD from afar", "a0", &ethernet(IPV6, &far_group), drop(Reason::NoFlow));
+}
+
+/// The tokens of one second, refilled bit by bit.
+#[test]
+fn promise_6_a_budget_is_that_of_a_second() {
+    // A budget is of one CPU.
+    let mut one = CpuSet::new();
+    one.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+    let mut bench = Bench::ward();
+    let flood = arp(1, SENDER, "10.0.1.5", "10.0.1.1");
+    let passed = |bench: &Bench| (0..200).filter(|_| bench.passes("a0", &flood)).count();
+    assert_eq!(passed(&bench), 50, "the default");
+    for (milliseconds, expected) in [(100, 5), (500, 25), (900, 45), (1, 0), (60_000, 50)] {
+        bench.now += milliseconds * 1_000_000;
+        assert_eq!(passed(&bench), expected, "{milliseconds} ms later");
+    }
+    bench.now += 900_000_000;
+    assert!(bench.passes("a0", &flood));
+    bench.now += 900_000_000;
+    assert_eq!(passed(&bench), 50, "what is left over is not saved up");
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The faults, in the order of a packet's and a policy's way.
 
 mod arrival;
+mod beside;
 mod compiler;
+mod forwarding;
 mod judgement;
+mod limits;
 mod policy;
 mod shared;
 
@@ -10,9 +13,17 @@ use super::fault::Fault;
 
 /// All faults.
 pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
-    [arrival::FAULTS, judgement::FAULTS, shared::FAULTS, compiler::FAULTS, policy::FAULTS]
-        .into_iter()
-        .flatten()
+    let tables = [
+        arrival::FAULTS,
+        judgement::FAULTS,
+        limits::FAULTS,
+        forwarding::FAULTS,
+        shared::FAULTS,
+        compiler::FAULTS,
+        policy::FAULTS,
+        beside::FAULTS,
+    ];
+    tables.into_iter().flatten()
 }
 
 #[cfg(test)]
