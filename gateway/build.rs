@@ -20,7 +20,7 @@ fn main() {
 }
 
 fn build() -> Result<(), String> {
-    let ebpf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gateway-ebpf");
+    let ebpf = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("../gateway-ebpf");
     println!("cargo::rerun-if-changed={}", ebpf.display());
     println!("cargo::rerun-if-changed={}", ebpf.join("../gateway-common").display());
     println!("cargo::rerun-if-env-changed=PATH");

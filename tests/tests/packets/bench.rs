@@ -11,6 +11,8 @@ use clinigate::policy::{SourceFile, resolve};
 use gateway_common::event::Event;
 use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::TestContext;
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
+use nix::unistd::Pid;
 
 /// The policy of most tables.
 pub(crate) const WARD: &str = include_str!("ward.yaml");
@@ -174,6 +176,13 @@ impl Bench {
 fn moved_rules(before: &Counters, after: &Counters) -> Vec<String> {
     let moved = after.rules.iter().filter(|(rule, counter)| before.rules.get(*rule) != Some(counter));
     moved.map(|(rule, _)| rule.clone()).collect()
+}
+
+/// Keeps the thread of a test on its CPU: budgets, and what was held back of events, are of one CPU each.
+pub(crate) fn stay_on_this_cpu() {
+    let mut one = CpuSet::new();
+    one.set(sched_getcpu().unwrap()).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
 }
 
 /// A policy's text, compiled.

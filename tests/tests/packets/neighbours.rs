@@ -4,10 +4,8 @@
 use std::net::Ipv6Addr;
 
 use gateway_common::reason::Reason;
-use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
 
-use crate::bench::{Bench, drop, pass_unruled};
+use crate::bench::{Bench, drop, pass_unruled, stay_on_this_cpu};
 use crate::frame::{ICMPV6, IPV4, IPV6, SENDER, arp, ethernet, icmp_header, ipv4, ipv6, packet};
 
 fn link_local() -> crate::bench::Expected {
@@ -162,10 +160,7 @@ fn promise_1_link_control_for_elsewhere_needs_a_flow() {
 /// The tokens of one second, refilled bit by bit.
 #[test]
 fn promise_6_a_budget_is_that_of_a_second() {
-    // A budget is of one CPU.
-    let mut one = CpuSet::new();
-    one.set(sched_getcpu().unwrap()).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &one).unwrap();
+    stay_on_this_cpu();
     let mut bench = Bench::ward();
     let flood = arp(1, SENDER, "10.0.1.5", "10.0.1.1");
     let passed = |bench: &Bench| (0..200).filter(|_| bench.passes("a0", &flood)).count();
