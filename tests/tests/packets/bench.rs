@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use clinigate::compile::compile;
 use clinigate::compile::image::Image;
+use clinigate::compile::{Layering, compile_as};
 use clinigate::dataplane::trial::Trial;
 use clinigate::dataplane::{Counters, PairKey};
 use clinigate::policy::{SourceFile, resolve};
@@ -61,7 +61,20 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(policy: &str) -> Self {
-        let image = image(policy);
+        Self::of(&image(policy))
+    }
+
+    /// The ward, with its rules in one table, and in layers, which it does not need for its size.
+    pub(crate) fn wards() -> [Self; 2] {
+        [Self::ward(), Self::layered(WARD)]
+    }
+
+    /// A policy whose rules are in layers.
+    pub(crate) fn layered(policy: &str) -> Self {
+        Self::of(&image_as(policy, Layering::Always))
+    }
+
+    fn of(image: &Image) -> Self {
         // Numbers that no machine gives its interfaces in this order.
         let interfaces: BTreeMap<String, u32> = image
             .manifest
@@ -70,7 +83,7 @@ impl Bench {
             .zip(101..)
             .map(|(entry, index)| (entry.name.clone(), index))
             .collect();
-        let trial = Trial::new(&image, &interfaces).unwrap();
+        let trial = Trial::new(image, &interfaces).unwrap();
         Self { trial, interfaces, now: 3_600_000_000_000, log: String::new() }
     }
 
@@ -188,7 +201,13 @@ pub(crate) fn stay_on_this_cpu() {
 /// A policy's text, compiled.
 #[track_caller]
 pub(crate) fn image(policy: &str) -> Image {
+    image_as(policy, Layering::BySize)
+}
+
+/// The same, in layers or as its size wants it.
+#[track_caller]
+pub(crate) fn image_as(policy: &str, layering: Layering) -> Image {
     let resolved = resolve(vec![SourceFile::new("policy.yaml", policy)]);
     let Some(policy) = resolved.policy else { panic!("{:#?}", resolved.diagnostics) };
-    compile(&policy).unwrap()
+    compile_as(&policy, layering).unwrap()
 }

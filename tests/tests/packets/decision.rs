@@ -1,5 +1,7 @@
 //! Promises 1, 2, 4 and 12: default deny, denies override, modes, and every verdict has an origin.
 
+use std::fmt::Write as _;
+
 use gateway_common::reason::{Reason, Verdict};
 
 use crate::bench::{Bench, WARD, audit, drop, drop_by, observe, pass};
@@ -7,7 +9,10 @@ use crate::frame::{SYN, echo, icmp_header, packet, tcp, udp};
 
 #[test]
 fn promise_1_nothing_passes_without_a_flow() {
-    let mut bench = Bench::ward();
+    Bench::wards().into_iter().for_each(nothing_passes_without_a_flow);
+}
+
+fn nothing_passes_without_a_flow(mut bench: Bench) {
     let cases = [
         ("another port", "a0", tcp("10.0.1.5", "10.0.2.5", (1, 105), SYN)),
         ("the port below", "a0", tcp("10.0.1.5", "10.0.2.5", (1, 103), SYN)),
@@ -30,7 +35,10 @@ fn promise_1_nothing_passes_without_a_flow() {
 
 #[test]
 fn promise_12_a_flow_names_its_packets() {
-    let mut bench = Bench::ward();
+    Bench::wards().into_iter().for_each(a_flow_names_its_packets);
+}
+
+fn a_flow_names_its_packets(mut bench: Bench) {
     let cases = [
         ("TCP", "a0", tcp("10.0.1.5", "10.0.2.5", (1, 104), SYN), "store"),
         ("TCP over IPv6", "a0", tcp("fd00:1::5", "fd00:2::5", (1, 11112), SYN), "store"),
@@ -97,7 +105,10 @@ services:
 
 #[test]
 fn promise_2_a_deny_overrides_every_allow() {
-    let mut bench = Bench::ward();
+    Bench::wards().into_iter().for_each(a_deny_overrides_every_allow);
+}
+
+fn a_deny_overrides_every_allow(mut bench: Bench) {
     let stolen = tcp("10.0.1.66", "10.0.2.5", (1, 104), SYN);
     bench.frame("denied", "a0", &stolen, drop_by(Reason::Denied, "lost-device"));
     let v6 = udp("fd00:1::66", "fd00:2::5", (1, 53));
@@ -111,6 +122,49 @@ fn promise_2_a_deny_overrides_every_allow() {
         pass(Reason::Flow, "store"),
     );
 }
+
+/// Rules are put into layers by how much of each side they name. Each kind of flow meets each kind of deny, and
+/// stands for itself where there is none.
+#[test]
+fn promise_2_a_deny_overrides_in_whatever_layer() {
+    const ONE: [&str; 2] = ["10.0.1.7", "10.0.2.7"];
+    const SOME: [&str; 2] = ["10.0.1.7, 10.0.1.20, 10.0.1.21", "10.0.2.7, 10.0.2.20, 10.0.2.21"];
+    const ALL: &str = "alpha, beta, tagged, stacked, watched, watched2, audited";
+    let kinds = [[ONE[0], ONE[1]], [ALL, ONE[1]], [ONE[0], ALL], [SOME[0], ONE[1]], [SOME[0], SOME[1]]];
+    let (mut flows, mut denies) = (String::new(), String::new());
+    for (kind, [from, to]) in kinds.iter().enumerate() {
+        let ports = format!("[tcp/{}-{}]", 1_000 + 10 * kind, 1_009 + 10 * kind);
+        writeln!(flows, "  - {{ name: flow-{kind}, from: [{from}], to: [{to}], services: {ports} }}")
+            .unwrap();
+        let ports: Vec<String> =
+            (0..kinds.len()).map(|flow| format!("tcp/{}", 1_000 + 10 * flow + kind)).collect();
+        let ports = ports.join(", ");
+        writeln!(denies, "  - {{ name: deny-{kind}, from: [{from}], to: [{to}], services: [{ports}] }}")
+            .unwrap();
+    }
+    for other in 20..40 {
+        let ends = format!("from: [10.0.1.{other}], to: [10.0.2.{other}]");
+        writeln!(flows, "  - {{ name: other-{other}, {ends}, services: [tcp/2000] }}").unwrap();
+    }
+    let policy = WARD.replace("\nflows:\n", &format!("\nflows:\n{flows}")) + &denies;
+    for mut bench in [Bench::new(&policy), Bench::layered(&policy)] {
+        let opening = |port| tcp("10.0.1.7", "10.0.2.7", (1, port), SYN);
+        for flow in 0..5_u16 {
+            for deny in 0..5_u16 {
+                let what = format!("flow {flow}, deny {deny}");
+                let rule = DENIES[usize::from(deny)];
+                bench.frame(&what, "a0", &opening(1_000 + 10 * flow + deny), drop_by(Reason::Denied, rule));
+            }
+            let what = format!("flow {flow} alone");
+            let rule = FLOWS[usize::from(flow)];
+            bench.frame(&what, "a0", &opening(1_009 + 10 * flow), pass(Reason::Flow, rule));
+        }
+        bench.frame("neither", "a0", &opening(1_050), drop(Reason::NoFlow));
+    }
+}
+
+const FLOWS: [&str; 5] = ["flow-0", "flow-1", "flow-2", "flow-3", "flow-4"];
+const DENIES: [&str; 5] = ["deny-0", "deny-1", "deny-2", "deny-3", "deny-4"];
 
 #[test]
 fn promise_4_the_stricter_mode_of_both_segments_decides() {

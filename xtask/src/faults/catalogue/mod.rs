@@ -5,6 +5,7 @@ mod beside;
 mod compiler;
 mod forwarding;
 mod judgement;
+mod layers;
 mod limits;
 mod policy;
 mod shared;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
         forwarding::FAULTS,
         shared::FAULTS,
         compiler::FAULTS,
+        layers::FAULTS,
         policy::FAULTS,
         beside::FAULTS,
     ];

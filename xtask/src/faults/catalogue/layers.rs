@@ -1,0 +1,86 @@
+//! Faults where the rules of a large policy are in layers: in the compiler, in the tables, in the programs.
+
+use crate::faults::fault::Fault;
+
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "first-layer-alone",
+        file: "gateway-ebpf/src/classify.rs",
+        right: "for (start, column) in sources.iter().zip(destinations) {",
+        wrong: "for (start, column) in sources.iter().zip(destinations).take(1) {",
+        breaks: "Of a large policy only the rules between single hosts count",
+        near: ("packets", "decision::promise_2"),
+    },
+    Fault {
+        name: "last-layer-left-out",
+        file: "gateway-ebpf/src/classify.rs",
+        right: "for (start, column) in sources.iter().zip(destinations) {",
+        wrong: "for (start, column) in sources.iter().zip(destinations).take(3) {",
+        breaks: "Rules from groups to single hosts do not count in a large policy",
+        near: ("packets", "decision::promise_2"),
+    },
+    Fault {
+        name: "last-layer-decides",
+        file: "gateway-ebpf/src/classify.rs",
+        right: "strongest = strongest.min(cell(start + column, class)?);",
+        wrong: "strongest = cell(start + column, class)?;",
+        breaks: "In a large policy the rules of one layer decide, whatever the others say",
+        near: ("packets", "decision::promise_2"),
+    },
+    Fault {
+        name: "first-layer-that-knows-decides",
+        file: "gateway-ebpf/src/classify.rs",
+        right: "strongest = strongest.min(cell(start + column, class)?);",
+        wrong: "if strongest == Cell::NO_RULE { strongest = cell(start + column, class)?; }",
+        breaks: "A deny in a later layer does not override a flow in an earlier one",
+        near: ("packets", "decision::promise_2"),
+    },
+    Fault {
+        name: "column-of-the-source",
+        file: "gateway-ebpf/src/classify.rs",
+        right: "LAYER_DESTS.get(destination.destination)?;",
+        wrong: "LAYER_DESTS.get(source.destination)?;",
+        breaks: "In a large policy a flow to one host opens others",
+        near: ("packets", "decision::promise_2"),
+    },
+    Fault {
+        name: "layers-swapped-in-the-kernel",
+        file: "gateway/src/dataplane/tables.rs",
+        right: "(generation::LAYER_SOURCES, bytes_of(&image.layer_sources))",
+        wrong: "(generation::LAYER_SOURCES, bytes_of(&image.layer_destinations))",
+        breaks: "The programs read the pairs of a large policy elsewhere than the compiler put them",
+        near: ("packets", "decision::promise_2"),
+    },
+    Fault {
+        name: "layers-on-top-of-each-other",
+        file: "gateway/src/compile/verdict.rs",
+        right: "lanes[index] = start + class * width;",
+        wrong: "lanes[index] = class * width;",
+        breaks: "Every layer of a large policy is read from the first one's table",
+        near: ("unit", "the_image_decides_as_the_oracle"),
+    },
+    Fault {
+        name: "layers-overlap",
+        file: "gateway/src/compile/verdict.rs",
+        right: "start += number(layer.sources.count) * width;",
+        wrong: "start += number(layer.sources.count);",
+        breaks: "A layer of a large policy is read from the middle of the one before",
+        near: ("unit", "the_image_decides_as_the_oracle"),
+    },
+    Fault {
+        name: "layer-told-apart-by-the-others",
+        file: "gateway/src/compile/class.rs",
+        right: "filter(|&set| named[set as usize]).collect();",
+        wrong: "filter(|&set| !named[set as usize]).collect();",
+        breaks: "In a large policy hosts get the rules of others",
+        near: ("unit", "the_image_decides_as_the_oracle"),
+    },
+    Fault {
+        name: "strongest-of-layers-in-user-space",
+        file: "gateway/src/compile/read.rs",
+        right: "Some(strongest.min(cell(row)?))",
+        wrong: "Some(strongest.max(cell(row)?))",
+        breaks: "`explain`, `plan` and `check` tell another decision than the programs'",
+        near: ("unit", "the_image_decides_as_the_oracle"),
+    },
+];
