@@ -22,6 +22,8 @@ pub(super) const DEPTH_LIMIT: usize = 24;
 const NODE_LIMIT: usize = 1_000_000;
 /// What aliases may add to it.
 const REPLAY_LIMIT: usize = 100_000;
+/// Anchors of one file, and aliases likewise.
+const ANCHOR_LIMIT: usize = 10_000;
 
 /// A value, and where it stands.
 #[derive(Clone, Debug)]
@@ -91,8 +93,8 @@ fn budget() -> Option<serde_yaml::budget::Budget> {
         max_documents: 1,
         max_nodes: NODE_LIMIT,
         max_events: 2 * NODE_LIMIT,
-        max_aliases: 10_000,
-        max_anchors: 10_000,
+        max_aliases: ANCHOR_LIMIT,
+        max_anchors: ANCHOR_LIMIT,
         max_recorded_anchor_events: REPLAY_LIMIT,
         max_recorded_anchor_bytes: 8 << 20,
         // One anchor may well be used often; what that costs is bounded above.
@@ -141,19 +143,20 @@ fn limit(error: &serde_yaml::Error) -> Option<(String, &'static str)> {
     };
     match error {
         Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => limit(error),
-        Error::AliasReplayStackDepthExceeded { .. } => deep(),
+        Error::AliasReplayStackDepthExceeded { .. }
+        | Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => deep(),
         Error::AliasReplayCounterOverflow { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. } => aliases(),
         Error::Budget { breach, .. } => match breach {
-            BudgetBreach::Depth { .. } => deep(),
             BudgetBreach::Documents { .. } => {
                 Some(("a file holds one document".to_owned(), "put each document into a file of its own"))
             }
-            BudgetBreach::Aliases { .. }
-            | BudgetBreach::Anchors { .. }
-            | BudgetBreach::RecordedAnchorEvents { .. }
-            | BudgetBreach::RecordedAnchorBytes { .. } => aliases(),
+            BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } => {
+                let message = format!("a file has at most {ANCHOR_LIMIT} anchors, and as many aliases");
+                Some((message, "name a group instead of repeating its members"))
+            }
+            BudgetBreach::RecordedAnchorEvents { .. } | BudgetBreach::RecordedAnchorBytes { .. } => aliases(),
             _ => {
                 let message = format!("a file of a policy holds at most {NODE_LIMIT} values");
                 Some((message, "split it into several files"))
@@ -301,3 +304,6 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Map(entries))
     }
 }
+
+#[cfg(test)]
+mod tests;
