@@ -69,9 +69,15 @@ impl<'a> Report<'a> {
             annotation = annotation.label(printable(label));
         }
         let start = usize::try_from(place.line).unwrap_or(usize::MAX);
-        let snippet =
-            Snippet::source(excerpt.text).path(place.file.as_ref()).line_start(start).annotation(annotation);
-        group.element(snippet)
+        let snippet = Snippet::source(excerpt.text).line_start(start).annotation(annotation);
+        let file = place.file.as_ref();
+        match excerpt.column {
+            None => group.element(snippet.path(file)),
+            // A snippet would count in the part that it shows.
+            Some(column) => {
+                group.element(Origin::path(file).line(start).char_column(column)).element(snippet)
+            }
+        }
     }
 }
 
@@ -93,6 +99,8 @@ impl<'a> Lines<'a> {
 struct Excerpt<'a> {
     text: Cow<'a, str>,
     span: Range<usize>,
+    /// Where only a part of the line is shown: column of the whole, from 1, at which they begin.
+    column: Option<usize>,
 }
 
 impl<'a> Excerpt<'a> {
@@ -108,14 +116,14 @@ impl<'a> Excerpt<'a> {
         let end = first.saturating_add(length.max(1)).min(last).max(first);
         let span = starts[first]..starts[end];
         if last <= LINE_LIMIT {
-            return Self { text: printable(line), span };
+            return Self { text: printable(line), span, column: None };
         }
         // A line of megabytes is cut around what is meant, rather than printed.
         let from = first.saturating_sub(LINE_LIMIT / 2);
         let to = (from + LINE_LIMIT).min(last);
         let end = end.min(to);
         let span = starts[first] - starts[from]..starts[end] - starts[from];
-        Self { text: printable(&line[starts[from]..starts[to]]), span }
+        Self { text: printable(&line[starts[from]..starts[to]]), span, column: Some(first + 1) }
     }
 }
 
@@ -142,4 +150,86 @@ fn printable(text: &str) -> Cow<'_, str> {
 /// Control characters, and those that turn the direction of writing.
 fn is_hidden(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mistake in a file, as it is shown: the line that has it, and the marks below.
+    fn shown(text: &str, (line, column, length): (u32, u32, u32)) -> String {
+        let files = [SourceFile::new("a.yaml", text)];
+        let place = Place { file: "a.yaml".into(), line, column, length };
+        Report::new(&files, false).render(&Diagnostic::error("code", place, "message").expected("here"))
+    }
+
+    #[test]
+    fn a_mistake_is_marked_where_it_stands() {
+        let text = "one: 1\ntwo: [three, four]\n";
+        let word = "error[code]: message\n --> a.yaml:2:7\n  |\n2 | two: [three, four]\n  |       ^^^^^ here";
+        assert_eq!(shown(text, (2, 7, 0)), word);
+        assert_eq!(shown(text, (2, 7, 5)), word);
+        assert_eq!(
+            shown(text, (1, 6, 1)),
+            "error[code]: message\n --> a.yaml:1:6\n  |\n1 | one: 1\n  |      ^ here"
+        );
+        assert!(shown(text, (2, 14, 0)).ends_with("\n  |              ^^^^ here"), "a bracket ends a word");
+        assert!(shown("a b", (1, 1, 0)).ends_with("\n  | ^ here"), "a blank does");
+        assert!(
+            shown("\u{e9}\u{e9}: \u{e9}\u{e9}\u{e9}", (1, 5, 2)).ends_with("\n  |     ^^ here"),
+            "characters, not bytes"
+        );
+    }
+
+    #[test]
+    fn a_place_that_is_not_there_is_shown_as_near_as_can_be() {
+        assert_eq!(shown("one: 1", (0, 0, 0)), "error[code]: message\n--> a.yaml");
+        assert_eq!(shown("", (1, 1, 0)), "error[code]: message\n --> a.yaml:1:1\n  |\n1 |\n  | ^ here");
+        assert_eq!(
+            shown("one", (1, 9, 9)),
+            "error[code]: message\n --> a.yaml:1:4\n  |\n1 | one\n  |    ^ here"
+        );
+        let nowhere = Diagnostic::error("code", Place::default(), "message");
+        assert_eq!(Report::new(&[], false).render(&nowhere), "error[code]: message");
+    }
+
+    /// However long it is, and where it stands in the whole line.
+    #[test]
+    fn of_a_long_line_the_part_around_the_mistake_is_shown() {
+        let whole = "x".repeat(81) + " " + &"y".repeat(78);
+        assert_eq!(whole.len(), LINE_LIMIT);
+        assert!(shown(&whole, (1, 83, 0)).starts_with("error[code]: message\n --> a.yaml:1:83\n  |\n1 | "));
+        let excerpt = |line: &str, column, length| {
+            let found = Excerpt::new(line, &Place { file: "a.yaml".into(), line: 1, column, length });
+            (found.text[found.span.clone()].to_owned(), found.text.chars().count(), found.column)
+        };
+        assert_eq!(excerpt(&whole, 83, 0), ("y".repeat(78), 160, None));
+        let long = format!("{whole}z, {}", "\u{e9}".repeat(300));
+        assert_eq!(excerpt(&long, 83, 0), ("y".repeat(78) + "z", 160, Some(83)));
+        assert_eq!(excerpt(&long, 1, 300), (long[..160].to_owned(), 160, Some(1)));
+        assert_eq!(excerpt(&long, 164, 0), ("\u{e9}".repeat(80), 160, Some(164)));
+        assert_eq!(excerpt(&long, 463, 1), ("\u{e9}".to_owned(), 81, Some(463)));
+        assert!(shown(&long, (1, 83, 0)).starts_with("error[code]: message\n --> a.yaml:1:83\n"));
+    }
+
+    /// A policy comes from a repository that many write to.
+    #[test]
+    fn a_policy_does_not_drive_the_terminal() {
+        for hidden in [
+            '\u{1b}', '\u{7f}', '\u{85}', '\u{9b}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}',
+            '\u{2066}', '\u{2069}',
+        ] {
+            let text = format!("a: {hidden}[2Jb");
+            let place = Place { file: "a.yaml".into(), line: 1, column: 8, length: 1 };
+            let found = Diagnostic::error("code", place.clone(), text.clone())
+                .expected(text.clone())
+                .help(text.clone())
+                .related(place, text.clone());
+            let shown = Report::new(&[SourceFile::new("a.yaml", text)], false).render(&found);
+            assert!(!shown.contains(hidden), "{shown:?}");
+            assert_eq!(shown.matches("[2Jb").count(), 6, "{shown}");
+            assert!(shown.contains("\n  |        ^ "), "what is marked stays right: {shown}");
+        }
+        assert_eq!(printable("caf\u{e9} \u{2192} \u{2065}\u{206a}"), "caf\u{e9} \u{2192} \u{2065}\u{206a}");
+    }
 }
