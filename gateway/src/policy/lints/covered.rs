@@ -18,7 +18,7 @@ pub(super) struct Coverage<'a> {
 struct Subsets<'a> {
     rules: &'a Rules,
     /// By kind, numbers (inner, outer) and family of two sets.
-    known: HashMap<(End, usize, usize, bool), bool>,
+    known: HashMap<(End, usize, usize, Family), bool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,8 +100,7 @@ impl Subsets<'_> {
     fn is_subset(&mut self, a: Term, b: Term, family: Family) -> bool {
         let rules = self.rules;
         let mut look = |end, inner, outer, compute: &dyn Fn() -> bool| {
-            inner == outer
-                || *self.known.entry((end, inner, outer, family == Family::V4)).or_insert_with(compute)
+            inner == outer || *self.known.entry((end, inner, outer, family)).or_insert_with(compute)
         };
         look(End::To, a.to, b.to, &|| rules.destinations[a.to].is_subset(&rules.destinations[b.to], family))
             && look(End::From, a.from, b.from, &|| {

@@ -24,7 +24,7 @@ pub(crate) enum Point {
 }
 
 /// IP version. Packets have one at both ends, so rules are compared for each by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Family {
     V4,
     V6,
