@@ -373,6 +373,21 @@ fn the_examples_of_the_reference_are_one_policy() {
     assert!(resolved.policy.is_some(), "{}", shown.join("\n"));
 }
 
+/// An editor offers what is read: a key that may be left out may not be left empty.
+#[test]
+fn schemas_have_a_title_and_no_null() {
+    let policy = (super::schema(), "Policy of Clinigate", "flows");
+    let tests = (super::tests_schema(), "Tests of a policy of Clinigate", "must-pass");
+    for (schema, title, key) in [policy, tests] {
+        let schema = schema.to_value();
+        assert_eq!(schema["title"], title);
+        assert!(schema["properties"][key].is_object(), "{schema}");
+        assert!(!schema.to_string().contains("\"null\""), "{schema}");
+    }
+    let rule = &super::tests_schema().to_value()["$defs"]["ExpectationText"]["properties"]["rule"];
+    assert_eq!(rule["type"], serde_json::json!(["string", "number"]));
+}
+
 #[test]
 fn the_reference_has_every_key() {
     fn keys(schema: &serde_json::Value, found: &mut Vec<String>) {

@@ -218,6 +218,16 @@ mod tests {
         pairs.iter().any(|pair| within(pair.0, destination) && within(pair.1, source))
     }
 
+    /// What a rule costs to compare depends on how many there are.
+    #[test]
+    fn slabs_beside_each_other_with_the_same_source_ports_are_one() {
+        let ports = |pairs: &[(Range, Range)]| Ports::new(pairs).0.len();
+        assert_eq!(ports(&[((1, 2), (5, 5)), ((3, 4), (5, 5))]), 1);
+        assert_eq!(ports(&[((1, 2), (5, 5)), ((3, 4), (5, 6))]), 2);
+        assert_eq!(ports(&[((1, 2), (5, 5)), ((4, 4), (5, 5))]), 2);
+        assert_eq!(ports(&[((0, 9), (5, 9)), ((2, 3), (6, 7)), ((3, 9), (7, 8))]), 1);
+    }
+
     proptest! {
         #[test]
         fn ports_agree_with_membership(a in pairs(), b in pairs()) {

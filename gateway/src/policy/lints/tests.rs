@@ -169,6 +169,21 @@ fn the_wider_rule_covers_the_narrower_and_the_first_its_equal() {
     assert_eq!(found, [("covered-rule", 11)]);
 }
 
+/// The rule that covers is shown, wherever it stands.
+#[test]
+fn one_rule_that_covers_another_is_named() {
+    let narrow = flow(part(0x0103, 0x0103), whole(B), &[0]);
+    let wide = Rule { name: "wide".to_owned(), origin: origin(11), ..flow(whole(A), whole(B), &[0, 1]) };
+    for rules in [[narrow.clone(), wide.clone()], [wide, narrow]] {
+        let found = lint(&policy(rules.to_vec()));
+        let [found] = found.iter().filter(|it| it.code == "covered-rule").collect::<Vec<_>>()[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(found.message, "flow `rule` changes nothing: flow `wide` covers all of it");
+        assert_eq!((found.place.line, found.related[0].place.line), (10, 11));
+    }
+}
+
 #[test]
 fn flows_and_denies_do_not_cover_each_other() {
     let wide = deny(whole(A), whole(B), &[0]);
@@ -253,6 +268,56 @@ fn the_page_of_warnings_names_every_code() {
         .collect();
     assert!(codes.len() > 10);
     assert_eq!(explained, codes);
+}
+
+/// Multicast has no TCP; with another protocol beside it such a rule has a meaning.
+#[test]
+fn only_tcp_cannot_reach_a_group() {
+    let dead = |to: &AddressSet, matches: Vec<ServiceMatch>| {
+        let mut policy = policy(vec![flow(whole(A), to.clone(), &[0])]);
+        policy.services[0].matches = matches;
+        let found = lint(&policy).into_iter().find(|found| found.code == "dead-rule");
+        found.map(|found| found.message)
+    };
+    let (tcp, any) = (ServiceMatch::Tcp { source: ANY_PORT, destination: (80, 80) }, 0x0a00_0200);
+    let (multicast, group) = (whole(SegmentId::MULTICAST), |last| AddressSet {
+        segments: BTreeSet::new(),
+        ranges: Ranges { v4: vec![(0xef00_0001, last)], v6: Vec::new() },
+    });
+    let why = Some("flow `rule` can never match: TCP cannot reach a multicast group".to_owned());
+    for to in [&multicast, &group(0xef00_0001), &group(0xefff_ffff)] {
+        assert_eq!(dead(to, vec![tcp]), why);
+        for other in
+            [udp(80), ServiceMatch::Icmp((8, 8)), ServiceMatch::Icmpv6((1, 1)), ServiceMatch::Protocol(50)]
+        {
+            // The group has no IPv6 address.
+            if to.segments.is_empty() && matches!(other, ServiceMatch::Icmpv6(_)) {
+                continue;
+            }
+            assert_eq!(dead(to, vec![tcp, other]), None, "{other:?}");
+            assert_eq!(dead(to, vec![other]), None, "{other:?}");
+        }
+    }
+    let mut wider = multicast;
+    wider.ranges.v4.push((any, any));
+    assert_eq!(dead(&wider, vec![tcp]), None);
+    let gateway = AddressSet { segments: [SegmentId::MULTICAST, SegmentId::GATEWAY].into(), ..wider };
+    assert_eq!(dead(&gateway, vec![tcp]), None);
+}
+
+#[test]
+fn a_trunk_carries_its_segments() {
+    let mut trunk = policy(vec![flow(whole(A), whole(B), &[0])]);
+    trunk.interfaces[0].kind = InterfaceKind::Trunk { outer: 0, vlans: [(10, A), (20, B)].into() };
+    trunk.interfaces.remove(1);
+    assert!(codes(&trunk).is_empty());
+    trunk.interfaces.remove(0);
+    assert_eq!(codes(&trunk), ["dead-rule", "segment-without-interface", "segment-without-interface"]);
+    trunk.rules[0].to = whole(A);
+    trunk.interfaces[0].kind = InterfaceKind::Trunk { outer: 0, vlans: [(10, A), (20, B)].into() };
+    assert_eq!(codes(&trunk), ["segment-without-rule", "within-segment"]);
+    trunk.interfaces[0].kind = InterfaceKind::Trunk { outer: 0, vlans: [(10, A), (11, A), (20, B)].into() };
+    assert_eq!(codes(&trunk), ["segment-without-rule"], "between two tags of one segment the gateway stands");
 }
 
 #[test]

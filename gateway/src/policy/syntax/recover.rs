@@ -156,3 +156,87 @@ impl Parsed {
         self.lost.extend(words.take(room).map(str::to_owned));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read of a text, without its scalars' kinds; messages with their lines; words that are lost.
+    fn read(text: &str) -> (String, Vec<u32>, Vec<String>) {
+        let parsed = parse(&SourceFile::new("a.yaml", text));
+        let lines = parsed.diagnostics.iter().map(|found| found.place.line).collect();
+        (parsed.root.map_or_else(String::new, |root| shape(&root)), lines, parsed.lost)
+    }
+
+    fn shape(node: &Node) -> String {
+        match &node.value {
+            Value::Null => "~".to_owned(),
+            Value::Bool(text) | Value::Number(text) | Value::Text(text) => text.clone(),
+            Value::List(items) => format!("[{}]", items.iter().map(shape).collect::<Vec<_>>().join(" ")),
+            Value::Map(entries) => {
+                let entries = entries.iter().map(|(key, value)| format!("{}:{}", shape(key), shape(value)));
+                format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
+    /// What is expected of [`read`].
+    fn is(shape: &str, lines: &[u32], lost: &[&str]) -> (String, Vec<u32>, Vec<String>) {
+        (shape.to_owned(), lines.to_vec(), lost.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    #[test]
+    fn sections_around_a_broken_one_are_read() {
+        let text = "a: 1\n# about b\nb: [x, {\n'c': 3\n\"d\": 4\n\u{e9}: 5\n6: f\n";
+        assert_eq!(read(text), is("{a:1 c:3 d:4 \u{e9}:5 6:f}", &[3], &["b", "x"]));
+        assert_eq!(read("- a\n- [b\n"), is("", &[2], &["-", "a", "-", "b"]));
+    }
+
+    #[test]
+    fn entries_around_a_broken_one_are_read() {
+        let map = "s:\n  # first\n  a: { b: [1 }\n\n  c:\n    d: 2\n    # of d\n\n  # of e\n  e: 3\nt: 4\n";
+        assert_eq!(read(map), is("{s:{c:{d:2} e:3} t:4}", &[3], &["a", "b", "1"]));
+        let list = "s:\n- a\n- [b\n- c: 1\n  d: 2\nt: 3\n";
+        assert_eq!(read(list), is("{s:[a {c:1 d:2}] t:3}", &[3], &["-", "b"]));
+        let all = "s:\n  a: [1\n  b: {2\nt: 3\n";
+        assert_eq!(read(all), is("{t:3}", &[2, 3], &["a", "1", "b", "2"]));
+    }
+
+    /// An entry of another kind than the first is not one of the section.
+    #[test]
+    fn a_section_is_a_list_or_a_mapping() {
+        assert_eq!(read("s:\n  a: 1\n  - b\n  c: 2\n"), is("{s:{a:1 c:2}}", &[3], &["-", "b"]));
+        assert_eq!(read("s:\n  - a\n  b: 1\n  - c\n"), is("{s:[a c]}", &[3], &["b", "1"]));
+        assert_eq!(read("s:\n  'a'\n  - [\nt: 1\n"), is("{t:1}", &[3], &["a", "-"]));
+        assert_eq!(read("s: 1\n  a: 2\nt: 3\n"), is("{t:3}", &[2], &["s", "1", "a", "2"]));
+        assert_eq!(read("s: {}\n  a: 2\nt: 3\n").0, "{t:3}");
+        assert_eq!(read("s:\n# [\n\nt: [\nu: 1\n").0, "{s:~ u:1}");
+    }
+
+    #[test]
+    fn what_is_sound_only_in_parts_is_not_read_as_sound() {
+        assert_eq!(read("  a: 1\nb: 2\n"), is("{a:1 b:2}", &[2], &["a", "1", "b", "2"]));
+        assert_eq!(read("s:\n  a: 1\n b: 2\nt: 3\n"), is("{s:{a:1 b:2} t:3}", &[3], &[]));
+    }
+
+    /// Each later section would reach it again.
+    #[test]
+    fn a_limit_ends_reading() {
+        let deep = "[".repeat(40);
+        assert_eq!(read(&format!("a: {deep}\nb: {deep}\nc: 1")), is("", &[1], &["a", "b", "c", "1"]));
+    }
+
+    #[test]
+    fn errors_and_lost_words_are_limited() {
+        let entries = |count: usize| "  a: [b\n".repeat(count);
+        let lines = |text: &str| read(text).1.len();
+        assert_eq!(lines(&format!("s:\n{}", entries(ERROR_LIMIT - 1))), ERROR_LIMIT - 1);
+        assert_eq!(lines(&format!("s:\n{}", entries(ERROR_LIMIT + 1))), ERROR_LIMIT);
+        assert_eq!(lines(&"a: [b\n".repeat(ERROR_LIMIT - 1)), ERROR_LIMIT - 1);
+        assert_eq!(lines(&"a: [b\n".repeat(ERROR_LIMIT + 1)), ERROR_LIMIT);
+        let lost = |count: usize| read(&format!("a: [{}", "b, ".repeat(count))).2.len();
+        assert_eq!((lost(LOST_LIMIT - 2), lost(LOST_LIMIT)), (LOST_LIMIT - 1, LOST_LIMIT));
+        let names = read("a: [ct-1, zone/x_y, 10.0.0.1, caf\u{e9} \"[]{}#").2;
+        assert_eq!(names, ["a", "ct-1", "zone/x_y", "10.0.0.1", "caf\u{e9}"]);
+    }
+}
