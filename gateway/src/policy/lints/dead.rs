@@ -65,14 +65,11 @@ fn within_segment(policy: &Policy, world: &World, rules: &Rules, number: usize) 
     let term = rules.terms[number];
     let (from, to) = (&rules.sources[term.from], &rules.destinations[term.to]);
     let first = from.atoms.first().copied();
-    let mut numbers = (0u16..).zip(&policy.segments).skip(usize::from(SegmentId::UNKNOWN.0) + 1);
-    let id = first.or_else(|| {
-        let lies_in = |number: u16| from.ranges.is_subset(world.segment(SegmentId(number)));
-        numbers.find(|&(number, _)| lies_in(number)).map(|(number, _)| SegmentId(number))
-    })?;
+    let mut numbers = (0u16..).zip(&policy.segments).map(|(number, _)| SegmentId(number));
+    let id = first.or_else(|| numbers.find(|&id| from.ranges.is_subset(world.segment(id))))?;
     let ranges = world.segment(id);
     let is_within = world.places(id) <= 1
-        && id.0 > SegmentId::UNKNOWN.0
+        && id != SegmentId::WAN
         && from.atoms.iter().all(|&atom| atom == id)
         && from.ranges.is_subset(ranges)
         && to.atoms.is_empty()

@@ -327,6 +327,12 @@ fn hosts_of_one_vlan_do_not_need_the_gateway() {
     let mut policy = policy(vec![flow(whole(A), whole(A), &[0]), flow(whole(A), whole(B), &[0])]);
     policy.interfaces.push(Interface { name: "a1".to_owned(), ..policy.interfaces[0].clone() });
     assert!(codes(&policy).is_empty(), "between two interfaces of one segment the gateway stands");
+    assert!(
+        codes_of(vec![flow(whole(SegmentId::WAN), whole(SegmentId::WAN), &[0])]).is_empty(),
+        "nor in the world"
+    );
+    assert_eq!(codes_of(vec![flow(part(0x0101, 0x0101), part(0x01f0, 0x0200), &[0])]), [] as [&str; 0]);
+    assert_eq!(codes_of(vec![flow(part(0x01f0, 0x0200), part(0x0105, 0x0105), &[0])]), [] as [&str; 0]);
 }
 
 #[test]
@@ -345,8 +351,13 @@ fn segments_that_look_forgotten() {
 fn a_built_in_segment_that_does_not_enforce() {
     let mut policy = policy(vec![flow(whole(A), whole(B), &[0])]);
     policy.segments[0].mode = ModeSetting::Audit;
+    assert!(codes(&policy).is_empty(), "only what the text sets");
     policy.segments[0].origin = origin(5);
     assert_eq!(codes(&policy), ["builtin-not-enforced"]);
+    policy.segments[0].mode = ModeSetting::Enforce;
+    let unknown = &mut policy.segments[usize::from(SegmentId::UNKNOWN.0)];
+    (unknown.mode, unknown.origin) = (ModeSetting::Observe, origin(6));
+    assert!(codes(&policy).is_empty(), "what is unknown has no mode of its own");
 }
 
 #[test]
@@ -366,16 +377,28 @@ fn records_of_rules() {
         "a prefix is one source"
     );
     assert!(codes_of(vec![vendor(part(0x0110, 0x0117), whole(SegmentId::GATEWAY))]).is_empty());
+    let v6 = |last: u128, v4: AddressSet| {
+        let ranges = Ranges { v6: vec![(0xfd00 << 112, (0xfd00 << 112) + last)], ..v4.ranges };
+        let narrow = vendor(part(0x0101, 0x0101), AddressSet { ranges, ..v4 });
+        let found = lint(&policy(vec![narrow]));
+        found.iter().any(|found| found.code == "wide-vendor-access")
+    };
+    assert!(!v6(0, part(0x0201, 0x0201)), "one address of each IP version are one host");
+    assert!(v6(1, part(0x0201, 0x0201)) && v6(0, part(0x0201, 0x0202)));
 }
 
 #[test]
 fn cleartext_phi_counts_what_is_allowed() {
-    let policy = policy(vec![
+    let mut policy = policy(vec![
         flow(whole(A), whole(B), &[0]),
         deny(whole(A), whole(B), &[1]),
         Rule { unenforced: true, ..flow(whole(A), whole(B), &[2]) },
     ]);
     assert!(cleartext_phi(&policy).eq(&policy.rules[..1]));
+    for (phi, cleartext, count) in [(true, true, 1), (true, false, 0), (false, true, 0), (false, false, 0)] {
+        (policy.services[0].phi, policy.services[0].cleartext) = (phi, cleartext);
+        assert_eq!(cleartext_phi(&policy).count(), count);
+    }
 }
 
 #[test]
@@ -383,10 +406,14 @@ fn a_spent_budget_is_said_and_ends_the_comparison() {
     let policy = policy(vec![flow(whole(A), whole(B), &[0]), flow(whole(A), whole(B), &[0])]);
     let world = World::new(&policy);
     let rules = Rules::new(&policy, &world);
-    for budget in 0..20 {
+    let codes = |budget| {
         let mut findings = Findings::default();
         compare(&policy, &world, &rules, budget, &mut findings);
-        let codes: Vec<&str> = findings.finish().iter().map(|found| found.code).collect();
+        findings.finish().iter().map(|found| found.code).collect::<Vec<_>>()
+    };
+    assert_eq!((codes(0), codes(1000)), (vec!["not-compared"], vec!["covered-rule"]));
+    for budget in 0..20 {
+        let codes = codes(budget);
         // One may be found before the budget is spent on the next.
         let rest = codes.strip_prefix(&["covered-rule"]).unwrap_or(&codes);
         assert!(!codes.is_empty() && (rest.is_empty() || rest == ["not-compared"]), "{codes:?}");
@@ -567,6 +594,29 @@ proptest! {
                 let meets = !own.is_disjoint(others);
                 prop_assert_eq!(terms.overlap(number, other), meets, "{} and {} of {:#?}", number, other, &policy.rules);
             }
+        }
+    }
+}
+
+/// What a deny leaves of a flow is taken apart further: each packet of it once.
+#[test]
+fn what_is_left_of_a_rule_is_in_disjoint_parts() {
+    let policy = policy(vec![
+        flow(whole(A), whole(B), &[0, 1]),
+        deny(part(0x0110, 0x011f), part(0x0220, 0x022f), &[1, 2]),
+    ]);
+    let world = World::new(&policy);
+    let rules = Rules::new(&policy, &world);
+    let [flow, deny] = [0, 1].map(|rule| rules.block(rule, extent::Family::V4).unwrap());
+    let parts: Vec<_> = flow.difference(&deny).collect();
+    assert_eq!(parts.len(), 3);
+    for (number, part) in parts.iter().enumerate() {
+        for other in &parts[..number] {
+            let services = part.services.difference(&part.services.difference(&other.services));
+            let is_apart = !part.from.meets(&other.from)
+                || !part.to.meets(&other.to)
+                || services.first(extent::Family::V4).is_none();
+            assert!(is_apart, "{part:?} {other:?}");
         }
     }
 }
