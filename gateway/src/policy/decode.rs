@@ -388,3 +388,6 @@ macro_rules! record {
     };
 }
 pub(super) use record;
+
+#[cfg(test)]
+mod tests;

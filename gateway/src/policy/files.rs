@@ -231,3 +231,50 @@ fn open(path: &Path) -> io::Result<File> {
 fn unreadable(path: &Path, cause: io::Error) -> LoadError {
     LoadError::Unreadable { path: path.to_owned(), cause }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    /// Messages about a directory of files of these sizes, named by their numbers, and how many are read.
+    fn read(sizes: &[u64]) -> (Vec<String>, usize) {
+        let directory = tempfile::tempdir().unwrap();
+        for (number, size) in sizes.iter().enumerate() {
+            let file = File::create(directory.path().join(format!("{number}.yaml"))).unwrap();
+            file.set_len(*size).unwrap();
+        }
+        let reader = Reader::policy(directory.path()).unwrap();
+        let message = |found: Diagnostic| format!("{}: {}", found.place.file, found.message);
+        (reader.diagnostics.into_iter().map(message).collect(), reader.files.len())
+    }
+
+    #[test]
+    fn files_have_at_most_their_size_alone_and_together() {
+        assert_eq!(read(&[FILE_LIMIT]), (vec![], 1));
+        let alone = "0.yaml: a file of a policy has at most 8 MiB".to_owned();
+        assert_eq!(read(&[FILE_LIMIT + 1]), (vec![alone], 0));
+        assert_eq!(read(&[FILE_LIMIT; 8]), (vec![], 8));
+        let together = |number| format!("{number}.yaml: the files of a policy have at most 64 MiB together");
+        let mut sizes = [FILE_LIMIT; 9];
+        sizes[8] = 1;
+        assert_eq!(read(&sizes), (vec![together(8)], 8));
+        sizes[7] = FILE_LIMIT - 1;
+        assert_eq!(read(&sizes), (vec![], 9));
+        sizes[8] = 2;
+        assert_eq!(read(&sizes), (vec![together(8)], 8));
+    }
+
+    /// A file may have become another since it was listed.
+    #[test]
+    fn opening_follows_no_link_and_waits_for_no_pipe() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::os::unix::fs::symlink("elsewhere", path("link")).unwrap();
+        fs::write(path("elsewhere"), "").unwrap();
+        nix::unistd::mkfifo(&path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(open(&path("link")).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        assert!(open(&path("elsewhere")).is_ok() && open(&path("pipe")).is_ok());
+    }
+}

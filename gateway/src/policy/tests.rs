@@ -59,6 +59,36 @@ fn built_in_segments_come_first() {
     assert_eq!(policy.segment_of("198.51.100.1".parse().unwrap()), SegmentId::WAN);
 }
 
+/// The gateway's own addresses and those of one link first, then subnets, groups, and the world.
+#[test]
+fn an_address_has_one_segment() {
+    let policy = policy("gateway: { addresses: [10.10.70.1, 'fd00:70::1', 192.0.2.1] }");
+    let segment = |address: &str| policy.segment_of(address.parse().unwrap());
+    for own in [
+        "10.10.70.1",
+        "fd00:70::1",
+        "192.0.2.1",
+        "255.255.255.255",
+        "169.254.1.1",
+        "224.0.0.5",
+        "ff02::1",
+        "ff11::1",
+    ] {
+        assert_eq!(segment(own), SegmentId::GATEWAY, "{own}");
+    }
+    assert_eq!((segment("10.10.70.2"), segment("fd00:70::2")), (id(&policy, "pumps"), id(&policy, "pumps")));
+    for group in ["224.0.1.0", "239.255.255.250", "ff05::2", "ff0e::1"] {
+        assert_eq!(segment(group), SegmentId::MULTICAST, "{group}");
+    }
+    for other in ["192.0.2.2", "10.10.71.1", "2001:db8::1", "223.255.255.255", "240.0.0.1"] {
+        assert_eq!(segment(other), SegmentId::WAN, "{other}");
+    }
+    let own: Vec<&str> = policy.own_segments().iter().map(|segment| segment.name.as_str()).collect();
+    assert_eq!(own, ["pumps", "pacs", "guests"]);
+    let firsts: Vec<String> = policy.segments[4].ranges.firsts().map(|first| first.to_string()).collect();
+    assert_eq!(firsts, ["10.10.70.0", "fd00:70::"]);
+}
+
 #[test]
 fn interfaces_name_vlans_or_segments() {
     let policy = policy(

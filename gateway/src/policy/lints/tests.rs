@@ -147,6 +147,16 @@ fn two_denies_together_undo_a_flow() {
     assert!(codes_of(with_gap).is_empty());
 }
 
+/// What a flow is taken apart for: one of so many exceptions counts as alive.
+#[test]
+fn so_many_denies_undo_a_flow_and_not_more() {
+    let undone = |count: u32| {
+        let denies = (0..count).map(|n| deny(part(0x0100 + n, 0x0100 + n), whole(B), &[0]));
+        codes_of([flow(part(0x0100, 0x0100 + count - 1), whole(B), &[0])].into_iter().chain(denies).collect())
+    };
+    assert_eq!((undone(128), undone(129)), (vec!["denied-rule"], vec![]));
+}
+
 #[test]
 fn a_deny_of_the_addresses_leaves_hosts_without_one() {
     let by_segment = flow(whole(A), whole(SegmentId::GATEWAY), &[0]);
@@ -467,6 +477,18 @@ fn what_denies_forbid_in_part_is_named() {
         .map(|it| (it.rule.name.as_str(), it.denies.iter().map(|deny| deny.name.as_str()).collect()))
         .collect();
     assert_eq!(names, [("part", vec!["first", "second"])]);
+}
+
+/// Pairs are what it costs.
+#[test]
+fn too_many_pairs_of_flow_and_deny_are_not_looked_at() {
+    let pairs = |denies: usize, allows: usize| {
+        let closed = Rule { unenforced: true, ..flow(whole(A), whole(B), &[0]) };
+        let deny = deny(whole(A), whole(B), &[0]);
+        let policy = policy([vec![deny; denies], vec![closed; allows]].concat());
+        narrowed(&policy).map(|found| found.len())
+    };
+    assert_eq!((pairs(2000, 2000), pairs(2001, 2000)), (Some(0), None));
 }
 
 #[test]
