@@ -52,7 +52,7 @@ const fn whole(name: &'static str, arguments: &'static [&'static str]) -> Layer 
 /// Every layer, in the order in which they are asked.
 pub(crate) const LAYERS: &[Layer] = &[UNIT, POLICIES, PACKETS, DIFFERENTIAL, DATAPLANE, FORWARDING, NFTABLES];
 /// Those that show what the programs in the kernel do.
-const PROGRAMS: &[Layer] = &[PACKETS, DIFFERENTIAL, DATAPLANE, FORWARDING];
+pub(crate) const PROGRAMS: &[Layer] = &[PACKETS, DIFFERENTIAL, DATAPLANE, FORWARDING];
 
 /// The test that tells programs that the kernel refuses from programs that decide wrongly.
 const LOADS: &str = "variants::the_kernel_takes_the_programs";
@@ -105,7 +105,7 @@ impl<'c> Suite<'c> {
     }
 
     /// The layers that it can ask.
-    pub(crate) fn layers(&self) -> &'static [Layer] {
+    fn layers(&self) -> &'static [Layer] {
         if self.programs.is_some() { PROGRAMS } else { LAYERS }
     }
 
@@ -118,7 +118,7 @@ impl<'c> Suite<'c> {
     }
 
     /// The error, where the programs do not build.
-    pub(crate) fn build_programs(&self) -> Result<Option<String>> {
+    fn build_programs(&self) -> Result<Option<String>> {
         let Some(programs) = self.programs else { return Ok(None) };
         let mut cargo = programs::cargo(programs.root(), programs.build());
         let output = cargo.output().context("cannot start cargo")?;
