@@ -2,6 +2,7 @@
 //! `cargo clean` takes them away, and have build folders of their own: what is built from a fault must never be
 //! found where the product is.
 
+use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,7 +28,7 @@ impl Place {
     }
 }
 
-/// A copy of the tree; it is removed with this value. What was built stays for the next run.
+/// A copy of the tree. It stays for the next run, with what was built.
 #[derive(Debug)]
 pub(crate) struct Copy {
     root: PathBuf,
@@ -35,25 +36,33 @@ pub(crate) struct Copy {
 }
 
 impl Copy {
-    /// Copies what git knows or would add, as it stands now. Takes away what a run left that was broken off.
+    /// Makes it what git knows or would add, as it stands now. What is the same already, from an earlier run,
+    /// stays as it is, and so does what was built from it.
     pub(crate) fn make(place: &Place, name: &str) -> Result<Self> {
         let source = process::workspace_root();
         let folder = place.folder.join(name);
         let copy = Self { root: folder.join("tree"), build: folder.join("build") };
-        remove(&copy.root)?;
         let mut git = process::command("git");
         git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+        let mut wanted = HashSet::new();
         for name in process::output(&mut git)?.split_terminator('\0') {
             let (from, to) = (source.join(name), copy.root.join(name));
             // Deleted and not committed yet.
             if !from.is_file() {
                 continue;
             }
+            let text = fs::read(&from).with_context(|| format!("cannot read {}", from.display()))?;
+            if fs::read(&to).is_ok_and(|present| present == text) {
+                wanted.insert(to);
+                continue;
+            }
             let folder = to.parent().expect("a file is in a folder");
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
             fs::copy(&from, &to)
                 .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+            wanted.insert(to);
         }
+        remove_others(&copy.root, &wanted)?;
         Ok(copy)
     }
 
@@ -88,14 +97,6 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
-    fn drop(&mut self) {
-        if let Err(error) = remove(&self.root) {
-            eprintln!("warning: {error:#}");
-        }
-    }
-}
-
 fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
     match file.try_lock() {
@@ -107,9 +108,17 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-fn remove(path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
+/// Removes the files below `folder` that are not among these.
+fn remove_others(folder: &Path, wanted: &HashSet<PathBuf>) -> Result<()> {
+    let failed = || format!("cannot clear {}", folder.display());
+    for entry in fs::read_dir(folder).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        let path = entry.path();
+        if entry.file_type().with_context(failed)?.is_dir() {
+            remove_others(&path, wanted)?;
+        } else if !wanted.contains(&path) {
+            fs::remove_file(&path).with_context(failed)?;
+        }
     }
-    fs::remove_dir_all(path).with_context(|| format!("cannot remove {}", path.display()))
+    Ok(())
 }

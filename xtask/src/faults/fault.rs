@@ -49,9 +49,4 @@ impl Fault {
     pub(crate) fn is_in_programs(&self) -> bool {
         self.file.starts_with("gateway-ebpf/")
     }
-
-    /// Whether its file is part of the programs in the kernel.
-    pub(crate) fn is_in_kernel(&self) -> bool {
-        !self.file.starts_with("gateway/")
-    }
 }

@@ -155,13 +155,13 @@ fn build(suite: &Suite<'_>, layers: &[Layer]) -> Result<()> {
 fn are_green(suite: &Suite<'_>, layers: &[Layer]) -> Result<()> {
     for layer in layers {
         let begun = Instant::now();
-        let mut failed = suite.failed(*layer, &[])?;
+        let mut failed = suite.failed(*layer, &[])?.tests;
         if !failed.is_empty() {
             eprintln!("no fault: {} fails at first: {}", layer.name, failed.join(", "));
             // What was ended, or died, has no name of its own: then all of them.
             let has_names = failed.iter().all(|name| !name.starts_with('('));
             let again: Vec<&str> = failed.iter().filter(|_| has_names).map(String::as_str).collect();
-            failed = suite.failed(*layer, &again)?;
+            failed = suite.failed(*layer, &again)?.tests;
         }
         ensure!(
             failed.is_empty(),

@@ -54,8 +54,8 @@ pub(crate) const LAYERS: &[Layer] = &[UNIT, POLICIES, PACKETS, DIFFERENTIAL, DAT
 /// Those that show what the programs in the kernel do.
 pub(crate) const PROGRAMS: &[Layer] = &[PACKETS, DIFFERENTIAL, DATAPLANE, FORWARDING];
 
-/// The test that tells programs that the kernel refuses from programs that decide wrongly.
-const LOADS: &str = "variants::the_kernel_takes_the_programs";
+/// How a test that unwraps it shows the error of a program that the kernel does not take (`DataplaneError`).
+const REFUSED: &str = "Program { name: \"clinigate";
 
 /// Seconds after which a test program is ended: a fault may make it wait for ever.
 const PATIENCE: &str = "600";
@@ -84,6 +84,15 @@ pub(crate) enum Finding {
     DoesNotBuild(String),
     /// The kernel does not take the programs: no test had a part in that.
     Refused,
+}
+
+/// What failed of some tests.
+#[derive(Debug, Default)]
+pub(crate) struct Failed {
+    /// Names; or in brackets, what became of the program that should have said them.
+    pub(crate) tests: Vec<String>,
+    /// The kernel did not take the programs: that is not the tests' merit.
+    refused: bool,
 }
 
 impl<'c> Suite<'c> {
@@ -134,8 +143,8 @@ impl<'c> Suite<'c> {
                 }
                 built.push(layer);
             }
-            let tests = self.failed(layer, &parts)?;
-            if tests.iter().any(|test| test == LOADS) {
+            let Failed { tests, refused } = self.failed(layer, &parts)?;
+            if refused {
                 return Ok(Finding::Refused);
             }
             if !tests.is_empty() {
@@ -152,14 +161,7 @@ impl<'c> Suite<'c> {
             .iter()
             .find(|layer| layer.name == name)
             .with_context(|| format!("no layer is named {name}"))?;
-        let mut questions = Vec::new();
-        if fault.is_in_kernel() {
-            questions.push((PACKETS, vec![LOADS]));
-        }
-        match questions.last_mut() {
-            Some((layer, parts)) if *layer == near && !part.is_empty() => parts.push(part),
-            _ => questions.push((near, [part].into_iter().filter(|part| !part.is_empty()).collect())),
-        }
+        let mut questions = vec![(near, [part].into_iter().filter(|part| !part.is_empty()).collect())];
         questions.extend(self.layers().iter().map(|layer| (*layer, Vec::new())));
         Ok(questions)
     }
@@ -175,21 +177,22 @@ impl<'c> Suite<'c> {
     }
 
     /// The tests of a layer that fail; only those whose names have one of `parts` in them, if there are any.
-    pub(crate) fn failed(&self, layer: Layer, parts: &[&str]) -> Result<Vec<String>> {
+    pub(crate) fn failed(&self, layer: Layer, parts: &[&str]) -> Result<Failed> {
         let mut to_tests: Vec<&str> = layer.without.iter().flat_map(|name| ["--skip", name]).collect();
         to_tests.extend(parts);
         let ran = self.cargo(layer, &["--no-fail-fast"], &to_tests)?;
         if ran.status.success() {
-            return Ok(Vec::new());
+            return Ok(Failed::default());
         }
-        let mut names = failed_names(&text(&ran.stdout));
+        let output = text(&ran.stdout);
+        let mut names = failed_names(&output);
         if text(&ran.stderr).contains(TIMED_OUT) {
             names.push(format!("(no end after {PATIENCE} s)"));
         }
         if names.is_empty() {
             names.push(format!("(the test program died: {})", first_error(&ran)));
         }
-        Ok(names)
+        Ok(Failed { tests: names, refused: output.contains(REFUSED) })
     }
 
     fn cargo(&self, layer: Layer, options: &[&str], to_tests: &[&str]) -> Result<Output> {
@@ -228,18 +231,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use super::{LOADS, failed_names};
-    use crate::process;
-
-    #[test]
-    fn the_test_that_loads_the_programs_is_there() {
-        let (module, name) = LOADS.split_once("::").expect("a test in a module");
-        let file = process::workspace_root().join(format!("tests/tests/packets/{module}.rs"));
-        let text = fs::read_to_string(file).expect("the module of the packet tables");
-        assert!(text.contains(&format!("fn {name}()")), "{LOADS}");
-    }
+    use super::failed_names;
 
     #[test]
     fn failed_tests_are_found_by_their_lines() {

@@ -9,7 +9,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "=> Err(Reason::UnknownVlan),",
         wrong: "=> lookup(&PlaceKey { outer: 0, vlan: 0, ..link.place }).ok_or(Reason::UnknownVlan),",
         breaks: "A tag that the policy does not name counts as none",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_interface_and_tag_give_the_segment"),
     },
     Fault {
         name: "outer-tag-ignored",
@@ -17,7 +17,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "match lookup(&link.place) {",
         wrong: "match lookup(&PlaceKey { outer: 0, ..link.place }) {",
         breaks: "Of two tags only the inner one names the segment",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_interface_and_tag_give_the_segment"),
     },
     Fault {
         name: "priority-tag-around-a-tag",
@@ -25,7 +25,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "link.place.outer = 0xfff;",
         wrong: "link.place.outer = 0;",
         breaks: "A tag of VLAN 0 in front of another one goes unnoticed",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_interface_and_tag_give_the_segment"),
     },
     Fault {
         name: "source-guard-missing",
@@ -33,7 +33,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if atom.segment == place.segment { Ok(atom) } else { Err(Reason::Spoofed) }",
         wrong: "Ok(atom)",
         breaks: "A host may send from addresses of another segment",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_a_source_belongs_to_its_segment"),
     },
     Fault {
         name: "impossible-source-passed",
@@ -41,7 +41,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if atom.flags & Atom::NEVER_SOURCE != 0 {",
         wrong: "if atom.flags & Atom::NEVER_SOURCE == u16::MAX {",
         breaks: "Loopback, multicast and broadcast are sources like any other",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_a_source_belongs_to_its_segment"),
     },
     Fault {
         name: "no-address-to-any-port",
@@ -49,7 +49,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "|| packet.destination_port != DHCP_SERVER)",
         wrong: "|| packet.destination_port == 0)",
         breaks: "A host without an address may send more than DHCP",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_a_source_belongs_to_its_segment"),
     },
     Fault {
         name: "link-local-routed",
@@ -57,7 +57,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "&& judgement.destination != SEGMENT_GATEWAY",
         wrong: "&& judgement.destination == u16::MAX",
         breaks: "A link-local sender may write to other segments",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_a_source_belongs_to_its_segment"),
     },
     Fault {
         name: "arp-guard-off",
@@ -65,7 +65,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "belongs(frame::mapped(arp.sender), place)?;",
         wrong: "let _ = belongs(frame::mapped(arp.sender), place);",
         breaks: "A host may claim another segment's addresses by ARP",
-        near: ("packets", "neighbours::"),
+        near: ("packets", "neighbours::promise_5_arp_senders_belong_to_their_segment"),
     },
     Fault {
         name: "advertised-target-unchecked",
@@ -73,7 +73,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "belongs(target, place)?;",
         wrong: "let _ = belongs(target, place);",
         breaks: "A host may claim another segment's addresses by neighbour discovery",
-        near: ("packets", "neighbours::"),
+        near: ("packets", "neighbours::promise_6_neighbour_discovery"),
     },
     Fault {
         name: "neighbour-from-afar",
@@ -81,7 +81,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if packet.hop_limit != NEIGHBOURS ||",
         wrong: "if packet.hop_limit == 0 ||",
         breaks: "Neighbour discovery that a router passed on is believed",
-        near: ("packets", "neighbours::"),
+        near: ("packets", "neighbours::promise_6_neighbour_discovery"),
     },
     Fault {
         name: "router-advertisements-everywhere",
@@ -89,7 +89,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "icmpv6::ROUTER_ADVERTISEMENT if place.flags & Place::ROUTERS == 0 => {",
         wrong: "icmpv6::ROUTER_ADVERTISEMENT if place.flags == u16::MAX => {",
         breaks: "Any host may advertise itself as a router",
-        near: ("packets", "neighbours::"),
+        near: ("packets", "neighbours::promise_6_neighbour_discovery"),
     },
     Fault {
         name: "budget-never-spent",
@@ -97,7 +97,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "budget.tokens -= 1;",
         wrong: "budget.tokens -= 0;",
         breaks: "A flood of ARP passes",
-        near: ("packets", "neighbours::"),
+        near: ("packets", "neighbours::promise_6_one_sender_has_a_budget"),
     },
     Fault {
         name: "event-rate-ignored",
@@ -105,7 +105,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "u64::from(config::event_rate())",
         wrong: "1_000_000",
         breaks: "A scan drowns the controller in events",
-        near: ("packets", "limits::a_scan_of"),
+        near: ("packets", "limits::a_scan_of_many_targets_meets_the_rate_of_the_policy"),
     },
     Fault {
         name: "one-flow-floods-the-log",
@@ -113,7 +113,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "now.wrapping_sub(gate.last) < INTERVAL {",
         wrong: "now.wrapping_sub(gate.last) > INTERVAL {",
         breaks: "Each packet of one flow is an event",
-        near: ("packets", "limits::a_flood"),
+        near: ("packets", "limits::a_flood_of_drops_is_sampled_and_counted"),
     },
     Fault {
         name: "mapped-destination-passed",
@@ -121,7 +121,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if frame::is_mapped(packet.source) || frame::is_mapped(packet.destination) {",
         wrong: "if frame::is_mapped(packet.source) {",
         breaks: "An IPv6 packet may borrow the rules of an IPv4 host",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_a_source_belongs_to_its_segment"),
     },
     Fault {
         name: "segments-left-passed",
@@ -129,7 +129,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if kind == 0 || left != 0 {",
         wrong: "if kind == 0 {",
         breaks: "A routing header leads to a destination that nobody judged",
-        near: ("packets", "parsing::"),
+        near: ("packets", "parsing::promise_6_ipv6_extension_headers_are_walked_to_a_bound"),
     },
     Fault {
         name: "strict-source-route-passed",
@@ -137,7 +137,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return",
         wrong: "LOOSE_SOURCE_ROUTE => return",
         breaks: "A strict source route leads to a destination that nobody judged",
-        near: ("packets", "parsing::"),
+        near: ("packets", "parsing::promise_6_ipv4_options_are_walked"),
     },
     Fault {
         name: "fragment-rewrites-tcp",
@@ -145,7 +145,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "flags_offset & OFFSET < 3 {",
         wrong: "flags_offset & OFFSET < 2 {",
         breaks: "A second fragment may begin inside the TCP header",
-        near: ("packets", "fragments::"),
+        near: ("packets", "fragments::promise_6_fragments_that_could_rewrite_a_header_are_dropped"),
     },
     Fault {
         name: "ipv6-fragment-rewrites-tcp",
@@ -153,7 +153,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "offset_more >> 3 < 3 {",
         wrong: "offset_more >> 3 < 2 {",
         breaks: "A second fragment may begin inside the TCP header, IPv6",
-        near: ("packets", "fragments::"),
+        near: ("packets", "fragments::promise_6_ipv6_fragments"),
     },
     Fault {
         name: "later-fragment-without-its-first",
@@ -161,7 +161,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "(unsafe { FRAGMENTS.get(key(packet)) }) else { return false };",
         wrong: "(unsafe { FRAGMENTS.get(key(packet)) }) else { return true };",
         breaks: "A later fragment is judged although its first was never seen",
-        near: ("packets", "fragments::"),
+        near: ("packets", "fragments::promise_6_fragments_of_a_dropped_datagram_are_dropped"),
     },
     Fault {
         name: "fragments-of-another-datagram",
@@ -169,7 +169,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "identification: packet.identification,",
         wrong: "identification: 0,",
         breaks: "One allowed first fragment opens the way for all later ones",
-        near: ("packets", "fragments::"),
+        near: ("packets", "fragments::promise_6_ipv6_fragments"),
     },
     Fault {
         name: "fragments-never-forgotten",
@@ -177,6 +177,6 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if fragment.expires <= now {",
         wrong: "if fragment.expires == 0 {",
         breaks: "A first fragment opens the way for ever",
-        near: ("packets", "fragments::"),
+        near: ("packets", "fragments::promise_6_later_fragments_follow_their_first"),
     },
 ];

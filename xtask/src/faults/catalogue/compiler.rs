@@ -9,7 +9,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "edges.push((last + 1, false, index));",
         wrong: "edges.push((last + 2, false, index));",
         breaks: "A service allows the port behind its last one",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::source_ports_cost_a_matrix_only_while_a_rule_needs_them"),
     },
     Fault {
         name: "udp-source-ports-as-tcp",
@@ -17,7 +17,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "span(SOURCE_PORT_ENTRIES / 2, source)",
         wrong: "span(0, source)",
         breaks: "A UDP service with a source port looks at TCP's",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::source_ports_cost_a_matrix_only_while_a_rule_needs_them"),
     },
     Fault {
         name: "any-named-source-port",
@@ -25,7 +25,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "source.binary_search(index).is_ok();",
         wrong: "!source.is_empty();",
         breaks: "The source port of one service opens the others",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::the_image_decides_as_the_oracle"),
     },
     Fault {
         name: "last-address-lost",
@@ -33,7 +33,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "edges.extend(family.after(last).map(|at| Edge { at, enters: false, end, set }));",
         wrong: "edges.push(Edge { at: last, enters: false, end, set });",
         breaks: "A rule does not reach the last address of a range",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::the_first_deny_decides_else_the_first_active_flow"),
     },
     Fault {
         name: "multicast-source-possible",
@@ -41,7 +41,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "|| first >= 224;",
         wrong: "|| first >= 240;",
         breaks: "Multicast addresses are sources like any other",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::the_image_decides_as_the_oracle"),
     },
     Fault {
         name: "last-address-of-a-node-lost",
@@ -49,7 +49,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if next.start <= last =>",
         wrong: "if next.start < last =>",
         breaks: "The last address of a prefix gets its neighbour's rules",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::the_image_decides_as_the_oracle"),
     },
     Fault {
         name: "gateway-is-a-host",
@@ -57,7 +57,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if segment == SegmentId::GATEWAY { &[] } else { ranged };",
         wrong: "if segment == SegmentId::UNKNOWN { &[] } else { ranged };",
         breaks: "A prefix opens the gateway's own address in it",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::a_prefix_does_not_open_the_gateway_that_stands_in_it"),
     },
     Fault {
         name: "segment-or-range",
@@ -65,7 +65,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "let mut sets = [&self.whole[index], ranged].concat();",
         wrong: "let mut sets = if ranged.is_empty() { self.whole[index].clone() } else { ranged.to_vec() };",
         breaks: "An address that a rule names loses the rules of its segment, denies included",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::the_image_decides_as_the_oracle"),
     },
     Fault {
         name: "closed-access-open",
@@ -73,7 +73,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "set_of_rule.push(rule.is_active().then(|| {",
         wrong: "set_of_rule.push(true.then(|| {",
         breaks: "Vendor access that needs a grant or a window is always open",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::the_first_deny_decides_else_the_first_active_flow"),
     },
     Fault {
         name: "classes-merged-too-eagerly",
@@ -81,7 +81,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "&& before == list",
         wrong: "&& before <= list",
         breaks: "Pairs of hosts get the rules of others",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::the_image_decides_as_the_oracle"),
     },
     Fault {
         name: "deny-only-where-no-flow-is",
@@ -89,7 +89,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "*cell = (*cell).min(of_rule(rule.kind, index));",
         wrong: "if *cell == Cell::NO_RULE { *cell = of_rule(rule.kind, index); }",
         breaks: "A deny does not override a flow that stands before it",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::the_first_deny_decides_else_the_first_active_flow"),
     },
     Fault {
         name: "last-rule-decides",
@@ -105,7 +105,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "add(*outer, vlan, segment);",
         wrong: "add(*outer & 0, vlan, segment);",
         breaks: "A trunk with an outer tag takes frames without it",
-        near: ("unit", "the_image_decides_as_the_oracle"),
+        near: ("unit", "compile::tests::places_are_the_tags_that_an_interface_names"),
     },
     Fault {
         name: "routers-in-every-segment",
@@ -113,7 +113,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if policy.segment(segment).routers {",
         wrong: "if segment != SegmentId::UNKNOWN {",
         breaks: "Router advertisements pass in segments that name no router",
-        near: ("packets", "neighbours::"),
+        near: ("packets", "neighbours::promise_6_neighbour_discovery"),
     },
     Fault {
         name: "midstream-always-on",
@@ -121,6 +121,6 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "midstream: u32::from(policy.settings.midstream),",
         wrong: "midstream: 1,",
         breaks: "A TCP packet in the middle of nothing opens a connection",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_3_a_tcp_packet_without_a_connection_is_dropped"),
     },
 ];

@@ -9,7 +9,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "let hash = hash(&slot.key);",
         wrong: "(slot.key.low_port, slot.key.high_port) = (0, 0); let hash = hash(&slot.key);",
         breaks: "One connection between two hosts opens all their ports",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_3_both_directions_of_a_tcp_connection"),
     },
     Fault {
         name: "protocol-not-in-the-key",
@@ -17,7 +17,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "write(u32::from(packet.protocol).to_le())",
         wrong: "write(u32::from(protocol::TCP).to_le())",
         breaks: "A UDP connection opens the same ports for TCP",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_3_both_directions_of_a_tcp_connection"),
     },
     Fault {
         name: "timeout-never-reached",
@@ -25,7 +25,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "&& (*entry).expires > now",
         wrong: "&& (*entry).expires > 0",
         breaks: "A connection never ends by silence",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_3_closing"),
     },
     Fault {
         name: "living-connection-evicted",
@@ -33,7 +33,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if (*entry).state == State::Free as u8 || (*entry).expires <= now {",
         wrong: "if (*entry).expires > 0 {",
         breaks: "New connections push living ones out of the table",
-        near: ("packets", "limits::a_full_connection_table"),
+        near: ("packets", "limits::a_full_connection_table_refuses_the_new_and_keeps_the_living"),
     },
     Fault {
         name: "syn-answers-itself",
@@ -41,7 +41,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if flags & flag::SYN != 0 && !from_initiator {",
         wrong: "if flags & flag::SYN != 0 {",
         breaks: "A host that nobody answers fills the table for a day",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::nobody_fills_the_table_for_a_day_by_himself"),
     },
     Fault {
         name: "closed-connection-reopened",
@@ -49,7 +49,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "return !(closed && is_opening(packet));",
         wrong: "return true;",
         breaks: "Behind a closed connection the listener may open one back",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_3_the_ports_of_a_closed_connection_can_be_used_again"),
     },
     Fault {
         name: "echo-both-ways",
@@ -57,7 +57,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if connection.state == State::Echo as u8 {",
         wrong: "if connection.state == State::Free as u8 {",
         breaks: "Who was pinged may ping back",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_3_udp_echo_and_other_protocols"),
     },
     Fault {
         name: "initiator-swapped",
@@ -65,7 +65,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if slot.source_is_high == by_initiator {",
         wrong: "if slot.source_is_high != by_initiator {",
         breaks: "The listener of a connection counts as who opened it",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::nobody_fills_the_table_for_a_day_by_himself"),
     },
     Fault {
         name: "place-of-a-connection-ignored",
@@ -73,7 +73,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "&& place::is_known(connection, slot, &link.place)",
         wrong: "&& link.place.ifindex != 0",
         breaks: "Packets of a known connection may come from any segment",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_5_a_connection_stays_with_the_places_of_its_ends"),
     },
     Fault {
         name: "namesake-takes-a-connection-over",
@@ -81,7 +81,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if place::is_of_its_end(connection, slot, &place) {",
         wrong: "if link.place.ifindex != 0 {",
         breaks: "A host with the same link-local address elsewhere takes a connection over",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_5_a_link_local_address_is_one_host_in_each_segment"),
     },
     Fault {
         name: "tcp-without-a-connection-passed",
@@ -89,7 +89,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if midstream && (config::midstream() == 0 || packet.tcp_flags",
         wrong: "if midstream && (config::midstream() > 1 || packet.tcp_flags",
         breaks: "A TCP packet in the middle of nothing opens a connection",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_3_a_tcp_packet_without_a_connection_is_dropped"),
     },
     Fault {
         name: "direction-swapped",
@@ -97,7 +97,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "classify::decide(source, destination, &service)",
         wrong: "classify::decide(destination, source, &service)",
         breaks: "A flow allows the way back instead of the way there",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_12_a_flow_names_its_packets"),
     },
     Fault {
         name: "groups-have-connections",
@@ -105,7 +105,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if destination.flags & Atom::GROUP != 0 || (icmp",
         wrong: "if destination.flags & Atom::GROUP == u16::MAX || (icmp",
         breaks: "What goes to a multicast group takes room in the connection table",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::what_goes_to_a_group_takes_no_room"),
     },
     Fault {
         name: "stale-generation",
@@ -113,7 +113,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if connection.generation == config::generation()",
         wrong: "if connection.generation != 0",
         breaks: "A running connection outlives the policy that allowed it",
-        near: ("packets", "generations::"),
+        near: ("packets", "generations::promise_5_a_moved_segment_is_noticed"),
     },
     Fault {
         name: "deny-revokes-nothing",
@@ -121,7 +121,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if !cell.is_allow() {",
         wrong: "if cell.rule() == gateway_common::table::NO_RULE {",
         breaks: "A new deny does not cut running connections",
-        near: ("packets", "generations::"),
+        near: ("packets", "generations::promise_8_a_new_deny_cuts"),
     },
     Fault {
         name: "judged-again-backwards",
@@ -129,7 +129,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "= if high_initiated {",
         wrong: "= if !high_initiated {",
         breaks: "A running connection is judged again in the wrong direction",
-        near: ("packets", "generations::"),
+        near: ("packets", "generations::promise_5_a_moved_segment_is_noticed"),
     },
     Fault {
         name: "old-place-believed",
@@ -137,7 +137,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "connection.ifindex = [0; 2];",
         wrong: "connection.vlan = [0; 2];",
         breaks: "A connection stays where it was although its segment has moved",
-        near: ("packets", "generations::"),
+        near: ("packets", "generations::promise_5_a_moved_segment_is_noticed"),
     },
     Fault {
         name: "error-for-no-connection",
@@ -145,7 +145,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if !conntrack::find(slot, now) {\n        return Err(Reason::UnrelatedIcmp);",
         wrong: "if !conntrack::find(slot, now) {\n        return Ok(Reason::Related);",
         breaks: "An ICMP error passes that quotes no known connection",
-        near: ("packets", "icmp::"),
+        near: ("packets", "icmp::promise_3_errors_that_quote_a_connection_pass"),
     },
     Fault {
         name: "error-to-anybody",
@@ -153,7 +153,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if quoted.source != packet.destination {",
         wrong: "if quoted.source == [0; 2] {",
         breaks: "An ICMP error about one host's connection goes to another host",
-        near: ("packets", "icmp::"),
+        near: ("packets", "icmp::promise_3_icmpv6_errors"),
     },
     Fault {
         name: "error-of-a-revoked-connection",
@@ -161,7 +161,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if connection.generation != config::generation() {",
         wrong: "if connection.generation == 0 {",
         breaks: "An ICMP error passes about a connection that is no longer allowed",
-        near: ("packets", "generations::"),
+        near: ("packets", "generations::promise_8_an_icmp_error_does_not_revive_a_revoked_connection"),
     },
     Fault {
         name: "udp-judged-as-tcp",
@@ -169,7 +169,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "protocol::UDP => SERVICE_UDP + port,",
         wrong: "protocol::UDP => SERVICE_TCP + port,",
         breaks: "A flow for a TCP port opens the UDP port too",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_12_a_flow_names_its_packets"),
     },
     Fault {
         name: "source-port-in-the-wrong-order",
@@ -177,7 +177,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "u32::from(u16::from_be(service.source_port));",
         wrong: "u32::from(service.source_port);",
         breaks: "A service with a source port allows other source ports",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_1_a_service_may_name_the_initiators_ports"),
     },
     Fault {
         name: "last-octet-ignored",
@@ -185,7 +185,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "paged(&V4, node_slot(entry, octets[3]))?;",
         wrong: "paged(&V4, node_slot(entry, octets[2]))?;",
         breaks: "Hosts of one IPv4 /24 are not told apart",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_1_nothing_passes_without_a_flow"),
     },
     Fault {
         name: "ipv6-level-skipped",
@@ -193,7 +193,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if step == 8 {",
         wrong: "if step == 9 {",
         breaks: "Hosts of one IPv6 /64 are not told apart",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_2_a_deny_overrides_every_allow"),
     },
     Fault {
         name: "mode-of-the-destination-ignored",
@@ -201,7 +201,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "Verdict::of_modes(mode(judgement.source), destination)",
         wrong: "Verdict::of_modes(mode(judgement.source), Mode::Observe)",
         breaks: "An enforced segment is open to those that only observe",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_4_the_stricter_mode_of_both_segments_decides"),
     },
     Fault {
         name: "counted-twice",
@@ -209,7 +209,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "(*counter).packets += 1;",
         wrong: "(*counter).packets += 2;",
         breaks: "Each packet is counted twice",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_12_a_flow_names_its_packets"),
     },
     Fault {
         name: "no-policy-passes",
@@ -217,7 +217,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "    }\n    xdp_action::XDP_DROP\n}",
         wrong: "    }\n    xdp_action::XDP_PASS\n}",
         breaks: "Without a policy in force everything passes",
-        near: ("dataplane", "traffic::without_a_policy"),
+        near: ("dataplane", "traffic::without_a_policy_in_force_nothing_passes"),
     },
     Fault {
         name: "answers-open-connections",
@@ -225,7 +225,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "protocol::TCP => conntrack::is_opening(packet),",
         wrong: "protocol::TCP => true,",
         breaks: "What the gateway still sends revives a revoked connection",
-        near: ("packets", "places::"),
+        near: ("packets", "places::promise_11_replies_to_the_gateway_pass"),
     },
     Fault {
         name: "forwarded-as-the-gateways-own",
@@ -233,6 +233,6 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if unsafe { (*context.skb.skb).ingress_ifindex } != 0 {",
         wrong: "if unsafe { (*context.skb.skb).ingress_ifindex } == u32::MAX {",
         breaks: "What is passed on counts as opened by the gateway, and gets its answers",
-        near: ("dataplane", "traffic::what_is_passed_on"),
+        near: ("dataplane", "traffic::what_is_passed_on_is_not_the_gateways_own"),
     },
 ];

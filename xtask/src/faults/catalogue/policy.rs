@@ -10,7 +10,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "(first <= last).then(|| Span::V4(first.to_bits(), last.to_bits()))",
         wrong: "(first <= last).then(|| Span::V4(first.to_bits(), last.to_bits().saturating_sub(1)))",
         breaks: "A range of addresses in the text loses its last one",
-        near: ("unit", "policy::"),
+        near: ("unit", "policy::tests::endpoints_are_segments_zones_groups_and_addresses"),
     },
     Fault {
         name: "nested-range-shrinks",
@@ -18,7 +18,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "last.1 = last.1.max(range.1);",
         wrong: "last.1 = range.1;",
         breaks: "A prefix and a smaller one in it together lose addresses, of a deny too",
-        near: ("unit", "policy::"),
+        near: ("unit", "policy::ranges::tests::normalise_keeps_members"),
     },
     Fault {
         name: "any-lacks-a-segment",
@@ -26,7 +26,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "(4..self.policy.segments.len())",
         wrong: "(5..self.policy.segments.len())",
         breaks: "A deny for any leaves the first segment out",
-        near: ("unit", "policy::"),
+        near: ("unit", "policy::tests::a_deny_without_an_end_means_everything_there"),
     },
     Fault {
         name: "deny-spares-the-gateway",
@@ -34,7 +34,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "segments.extend([SegmentId::GATEWAY, SegmentId::MULTICAST]);",
         wrong: "segments.extend([SegmentId::MULTICAST]);",
         breaks: "A deny without `to` leaves the gateway open",
-        near: ("unit", "policy::"),
+        near: ("unit", "policy::tests::a_deny_without_an_end_means_everything_there"),
     },
     Fault {
         name: "order-reversed",
@@ -42,7 +42,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "sort_by(|a, b| a.origin.cmp(&b.origin));",
         wrong: "sort_by(|a, b| b.origin.cmp(&a.origin));",
         breaks: "Of several flows the last of the text is named instead of the first",
-        near: ("unit", "policy::"),
+        near: ("unit", "policy::tests::a_deny_without_an_end_means_everything_there"),
     },
     Fault {
         name: "grant-not-needed",
@@ -50,7 +50,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "|| access.grant == Some(Grant::Required)",
         wrong: "|| access.grant == None && false",
         breaks: "Vendor access that needs a grant is always open",
-        near: ("unit", "policy::"),
+        near: ("unit", "policy::tests::vendor_access_with_a_limit_that_nothing_enforces_is_not_active"),
     },
     Fault {
         name: "observe-unless-said",
@@ -58,6 +58,6 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "mode: text.mode.unwrap_or(ModeSetting::Enforce),",
         wrong: "mode: text.mode.unwrap_or(ModeSetting::Observe),",
         breaks: "A segment without a mode is not enforced",
-        near: ("unit", "policy::"),
+        near: ("unit", "policy::tests::built_in_segments_come_first"),
     },
 ];

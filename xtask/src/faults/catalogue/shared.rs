@@ -10,7 +10,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if source as u8 > destination as u8 { source }",
         wrong: "if (source as u8) < destination as u8 { source }",
         breaks: "An enforced segment is open to those that only observe",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_12_an_event_names_what_was_dropped"),
     },
     Fault {
         name: "revoked-passes",
@@ -18,7 +18,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "Revoked = \"revoked\", false;",
         wrong: "Revoked = \"revoked\", true;",
         breaks: "A connection that is no longer allowed gets one packet more",
-        near: ("packets", "generations::"),
+        near: ("packets", "generations::promise_8_a_new_deny_cuts"),
     },
     Fault {
         name: "unknown-fragment-passes",
@@ -26,7 +26,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "UnknownFragment = \"unknown-fragment\", false;",
         wrong: "UnknownFragment = \"unknown-fragment\", true;",
         breaks: "A fragment passes whose first was not allowed",
-        near: ("packets", "fragments::"),
+        near: ("packets", "fragments::promise_6_ipv6_fragments"),
     },
     Fault {
         name: "deny-allows",
@@ -34,7 +34,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "self.0 & Self::ALLOW != 0 && self.0 != Self::NO_RULE.0",
         wrong: "self.0 != Self::NO_RULE.0",
         breaks: "A deny lets pass what it names",
-        near: ("packets", "decision::"),
+        near: ("packets", "decision::promise_12_an_event_names_what_was_dropped"),
     },
     Fault {
         name: "established-for-an-hour",
@@ -42,7 +42,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "Self::Established => 24 * 3600,",
         wrong: "Self::Established => 3600,",
         breaks: "A quiet connection is cut after an hour",
-        near: ("packets", "connections::"),
+        near: ("packets", "connections::promise_3_a_forged_reset_does_not_end_a_connection"),
     },
     Fault {
         name: "fragments-for-an-hour",
@@ -50,6 +50,6 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "pub const LIFETIME: u32 = 30;",
         wrong: "pub const LIFETIME: u32 = 3_600;",
         breaks: "A first fragment opens the way for an hour",
-        near: ("packets", "fragments::"),
+        near: ("packets", "fragments::promise_6_later_fragments_follow_their_first"),
     },
 ];
