@@ -181,13 +181,13 @@ impl Bed {
             driver.subject(self.trial.entry(), case.run(1, 0))?;
             let judged = self.count(case.kind.reason())? - before;
             // Two of the random connections may be the same one, the second packet of which is not its first.
-            let wanted = u64::from(case.flows.count()) * 99 / 100;
+            let wanted = u64::from(case.flows.count) * 99 / 100;
             ensure!(
                 judged >= wanted,
                 "{:?}, shape {}: {judged} of {} packets came to {}",
                 case.kind,
                 case.shape,
-                case.flows.count(),
+                case.flows.count,
                 case.kind.reason().name()
             );
             if case.kind == Kind::FirstAllowed {
@@ -273,7 +273,7 @@ impl Case {
             kind: self.kind,
             ipv6: self.shape & Plan::V6 != 0,
             tagged: self.shape & Plan::TAGGED != 0,
-            packets: self.flows.count(),
+            packets: self.flows.count,
             over,
             least: gateway.minimum - baseline.minimum,
             baseline,

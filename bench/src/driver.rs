@@ -1,4 +1,4 @@
-//! The driver program (`gateway-ebpf/src/bin/clinigate-bench.rs`): loaded, given flows, and run.
+//! The driver program (`gateway-ebpf/src/bin/clinigate-bench`): loaded, given flows, and run.
 
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
@@ -10,16 +10,21 @@ use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use clinigate::testing::BENCH_OBJECT;
 use clinigate::testing::hospital::Flow as Connection;
-use gateway_common::bench::{FLOWS, Flow, Plan};
+use gateway_common::bench::{FLOWS, Flow, Letter, Plan};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::clock::Begun;
 
+const PROGRAMS: [&str; 6] =
+    ["bench_driver", "bench_baseline", "bench_floor", "bench_sender", "bench_sink", "bench_router"];
+
 /// The driver, with room for flows.
 pub(crate) struct Driver {
-    programs: Ebpf,
+    pub(crate) programs: Ebpf,
     subject: ProgramArray<MapData>,
     plan: Shared<Plan>,
+    /// What the sender of live frames writes.
+    pub(crate) letter: Shared<Letter>,
     flows: Shared<Flow>,
     /// Flows that are in use.
     taken: usize,
@@ -28,8 +33,8 @@ pub(crate) struct Driver {
 /// Some of the driver's flows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flows {
-    first: u32,
-    count: u32,
+    pub(crate) first: u32,
+    pub(crate) count: u32,
 }
 
 /// What to run, besides the subject.
@@ -47,13 +52,14 @@ pub(crate) struct Run<'a> {
 impl Driver {
     pub(crate) fn load() -> Result<Self> {
         let mut programs = EbpfLoader::new().load(BENCH_OBJECT).context("cannot load the driver")?;
-        for name in ["bench_driver", "bench_baseline", "bench_floor"] {
+        for name in PROGRAMS {
             xdp(&mut programs, name)?.load().with_context(|| format!("the kernel refuses {name}"))?;
         }
         let subject = ProgramArray::try_from(programs.take_map("SUBJECT").context("no map SUBJECT")?)?;
         let plan = Shared::of(&programs, "PLAN", 1)?;
+        let letter = Shared::of(&programs, "LETTERS", 1)?;
         let flows = Shared::of(&programs, "FLOWS", FLOWS)?;
-        Ok(Self { programs, subject, plan, flows, taken: 0 })
+        Ok(Self { programs, subject, plan, letter, flows, taken: 0 })
     }
 
     /// Keeps connections for runs to come; their number is a power of two.
@@ -93,6 +99,12 @@ impl Driver {
         self.run(run)
     }
 
+    /// One of its programs, which is loaded.
+    pub(crate) fn program(&self, name: &str) -> Result<&Xdp> {
+        let program = self.programs.program(name).with_context(|| format!("no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
     fn run(&mut self, run: Run<'_>) -> Result<f64> {
         let Run { frame, flows, shape, port_offset, passes } = run;
         let plan =
@@ -112,13 +124,7 @@ impl Driver {
     }
 }
 
-impl Flows {
-    pub(crate) fn count(self) -> u32 {
-        self.count
-    }
-}
-
-fn xdp<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+pub(crate) fn xdp<'a>(programs: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = programs.program_mut(name).with_context(|| format!("no program {name}"))?;
     Ok(program.try_into()?)
 }
@@ -143,7 +149,7 @@ fn flow(connection: &Connection) -> Flow {
 }
 
 /// An array map that is mapped here too.
-struct Shared<T> {
+pub(crate) struct Shared<T> {
     start: NonNull<T>,
     count: usize,
 }
@@ -161,7 +167,7 @@ impl<T: Copy> Shared<T> {
         Ok(Self { start: start.cast(), count })
     }
 
-    fn values(&mut self) -> &mut [T] {
+    pub(crate) fn values(&mut self) -> &mut [T] {
         // SAFETY: the mapping holds `count` values of integers, and lives as long as this; the driver
         // touches them only inside a test run, during which nobody holds the slice.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.count) }

@@ -8,6 +8,9 @@ use serde::Serialize;
 use crate::decision::{Cost, Decision, Kind};
 use crate::machine::Machine;
 use crate::policies::Applied;
+use crate::statistics::Summary;
+use crate::wire::latency::Latency;
+use crate::wire::{Rate, Rates};
 
 /// All that was measured in one run.
 #[derive(Clone, Debug, Serialize)]
@@ -15,11 +18,13 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) policies: Vec<Applied>,
     pub(crate) decision: Option<Decision>,
+    pub(crate) wire: Option<Rates>,
+    pub(crate) latency: Option<Latency>,
 }
 
 impl Report {
     pub(crate) fn new() -> Self {
-        Self { machine: Machine::this(), policies: Vec::new(), decision: None }
+        Self { machine: Machine::this(), policies: Vec::new(), decision: None, wire: None, latency: None }
     }
 
     /// Prints it as tables (Markdown).
@@ -33,6 +38,12 @@ impl Report {
         }
         if let Some(decision) = &self.decision {
             costs(&mut out, decision)?;
+        }
+        if let Some(wire) = &self.wire {
+            rates(&mut out, wire)?;
+        }
+        if let Some(latency) = &self.latency {
+            round_trips(&mut out, latency)?;
         }
         Ok(())
     }
@@ -111,4 +122,60 @@ fn name(kind: Kind) -> &'static str {
         Kind::Denied => "denied",
         Kind::Spoofed => "spoofed",
     }
+}
+
+fn rates(out: &mut impl Write, wire: &Rates) -> Result<()> {
+    for (what, of_what, rates) in
+        [("Denied packets", "ceiling", &wire.denied), ("Forwarded packets", "nftables", &wire.forwarded)]
+    {
+        writeln!(out, "\n{what}: million a second, median of {} rounds and quartiles.\n", wire.rounds)?;
+        writeln!(out, "| By | Rules | CPUs | Mpps | Of {of_what} | Arrived |\n|---|---|---|---|---|---|")?;
+        for Rate { judge, rules, cpus, mpps, share, arrived } in rates {
+            writeln!(
+                out,
+                "| {} | {rules} | {cpus} | {:.2} ({:.2} to {:.2}) | {:.2} ({:.2} to {:.2}) | {:.0} % |",
+                judge.name(),
+                mpps.median,
+                mpps.low,
+                mpps.high,
+                share.median,
+                share.low,
+                share.high,
+                arrived * 100.0
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn round_trips(out: &mut impl Write, latency: &Latency) -> Result<()> {
+    writeln!(out, "\nRound trips in microseconds: median of {} rounds and quartiles.\n", latency.rounds)?;
+    writeln!(
+        out,
+        "| Through | Median | 99.9th percentile | Under a flood of | Median | 99.9th percentile | Of idle |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|")?;
+    let spread = |it: Summary| format!("{:.1} ({:.1} to {:.1})", it.median, it.low, it.high);
+    for trips in &latency.trips {
+        write!(
+            out,
+            "| {} | {} | {} |",
+            trips.judge.name(),
+            spread(trips.idle.median),
+            spread(trips.idle.late)
+        )?;
+        if let Some(flood) = &trips.flood {
+            let [median, late] = [flood.trips.median, flood.trips.late].map(spread);
+            write!(out, " {:.1} Mpps | {median} | {late} | {} |", flood.mpps.median, spread(flood.share))?;
+        } else {
+            write!(out, " | | | |")?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "\n| Through | TCP, Gbit/s | Of the kernel |\n|---|---|---|")?;
+    for transfer in &latency.transfers {
+        let (judge, rate, share) = (transfer.judge.name(), spread(transfer.gigabits), spread(transfer.share));
+        writeln!(out, "| {judge} | {rate} | {share} |")?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the benchmark's driver program reads (`gateway-ebpf/src/bin/clinigate-bench.rs`): nothing of it is ever in force.
+//! What the benchmark's programs read (`gateway-ebpf/src/bin/clinigate-bench`): nothing of it is ever in force.
 
 /// The most flows that a run goes through.
 pub const FLOWS: usize = 1 << 20;
@@ -48,4 +48,27 @@ impl Plan {
     pub const BACK: u32 = 4;
 }
 
+/// Bytes of a frame that is sent, as short as Ethernet lets it be without the checksum that the card adds.
+pub const LETTER: usize = 60;
+
+/// What the sender puts on a wire: the frame of each flow in turn. Element 0 of an array.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Letter {
+    /// Where the flows begin. CPU `c` sends `mask + 1` of them, from `first + c * (mask + 1)` on: no flow is sent by
+    /// two CPUs.
+    pub first: u32,
+    /// Flows of a CPU, a power of two, less one.
+    pub mask: u32,
+    /// Interface to send to.
+    pub ifindex: u32,
+    /// Not zero: packets go from the flow's destination to its source.
+    pub back: u16,
+    /// Checksum of the frame's IPv4 header with zeros for the addresses, network byte order.
+    pub checksum: u16,
+    /// Ethernet, IPv4 without options, and ports, all of which but addresses, ports and checksum stay.
+    pub frame: [u32; LETTER / 4],
+}
+
 const _: () = assert!(size_of::<Flow>() == 40);
+const _: () = assert!(size_of::<Letter>() == 16 + LETTER);

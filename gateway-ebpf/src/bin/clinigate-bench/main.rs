@@ -1,4 +1,5 @@
-//! Programs of the benchmark, never attached to anything. The kernel's test run repeats one frame; the
+//! Programs of the benchmark. [`wire`] has those that send and receive frames, in namespaces of the benchmark;
+//! the others are never attached to anything. The kernel's test run repeats one frame; the
 //! *driver* writes another flow's addresses into it before each turn and jumps to the program that is
 //! measured. Beside the gateway that is the *baseline*, the least that any packet filter does, and the
 //! *floor*, which does nothing: the cost of the harness itself.
@@ -10,6 +11,8 @@
 #![allow(clippy::inline_always, reason = "one straight piece of code is what is measured")]
 #![expect(clippy::needless_pass_by_value, reason = "the macros of aya hand the context over by value")]
 #![allow(clippy::cast_possible_truncation, reason = "packed numbers are taken apart by casts")]
+
+mod wire;
 
 use aya_ebpf::bindings::xdp_action;
 use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
