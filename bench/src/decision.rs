@@ -214,7 +214,8 @@ impl Bed {
             // Servers are behind tags.
             let shape = if back == 0 { case.shape } else { case.shape | Plan::TAGGED | back };
             let frame = frame(shape, segment)?;
-            let run = Run { frame: &frame, flows: case.flows, shape, port_offset: 0, passes: 1 };
+            let run =
+                Run { frame: &frame, flows: case.flows, shape, port_offset: 0, turns: case.flows.count };
             driver.subject(self.trial.entry(), run)?;
         }
         Ok(())
@@ -261,7 +262,13 @@ impl Bed {
 
 impl Case {
     fn run(&self, passes: u32, port_offset: u16) -> Run<'_> {
-        Run { frame: &self.frame, flows: self.flows, shape: self.shape, port_offset, passes }
+        Run {
+            frame: &self.frame,
+            flows: self.flows,
+            shape: self.shape,
+            port_offset,
+            turns: self.flows.count * passes,
+        }
     }
 
     fn cost(self, rules: usize) -> Cost {

@@ -45,8 +45,8 @@ pub(crate) struct Run<'a> {
     /// Bits of [`Plan`].
     pub(crate) shape: u32,
     pub(crate) port_offset: u16,
-    /// How often each flow is sent.
-    pub(crate) passes: u32,
+    /// How many packets are sent, from the flows in turn.
+    pub(crate) turns: u32,
 }
 
 impl Driver {
@@ -106,12 +106,11 @@ impl Driver {
     }
 
     fn run(&mut self, run: Run<'_>) -> Result<f64> {
-        let Run { frame, flows, shape, port_offset, passes } = run;
+        let Run { frame, flows, shape, port_offset, turns } = run;
         let plan =
             Plan { next: 0, first: flows.first, mask: flows.count - 1, shape, port_offset, reserved: 0 };
         self.plan.values()[0] = plan;
-        let repeat = flows.count * passes;
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        let options = TestRunOptions { data_in: Some(frame), repeat: turns, ..TestRunOptions::default() };
         let driver = xdp(&mut self.programs, "bench_driver")?;
         // Time on the CPU, not on the clock: what others run in between does not count. It includes the
         // system call, a few microseconds for thousands of packets.
@@ -120,7 +119,7 @@ impl Driver {
         let time = begun.time()?;
         // XDP_ABORTED (include/uapi/linux/bpf.h): the driver found no subject, or the baseline no packet.
         ensure!(result.return_value != 0, "the run was aborted");
-        Ok(time.cpu * 1e6 / f64::from(repeat))
+        Ok(time.cpu * 1e6 / f64::from(turns))
     }
 }
 

@@ -16,6 +16,7 @@ mod frames;
 mod machine;
 mod policies;
 mod report;
+mod state;
 mod statistics;
 mod wire;
 
@@ -54,6 +55,8 @@ enum Part {
     Decision,
     /// Packets a second through wires, beside others that filter and forward
     Wire,
+    /// What connections cost by their number
+    State,
     /// Round trips, idle and under a flood, and transfers over TCP
     Latency,
 }
@@ -67,11 +70,24 @@ struct Effort {
     packets: usize,
     /// Measure on one, two, four and so on CPUs, not only on one and all.
     every_cpu_count: bool,
+    /// Connections at one time.
+    connections: &'static [u32],
 }
 
-const FULL: Effort =
-    Effort { sizes: &[10, 100, 1000, 10_000, 100_000], rounds: 30, packets: 1024, every_cpu_count: true };
-const QUICK: Effort = Effort { sizes: &[10, 10_000], rounds: 7, packets: 1024, every_cpu_count: false };
+const FULL: Effort = Effort {
+    sizes: &[10, 100, 1000, 10_000, 100_000],
+    rounds: 30,
+    packets: 1024,
+    every_cpu_count: true,
+    connections: &[1000, 10_000, 100_000, 1_000_000],
+};
+const QUICK: Effort = Effort {
+    sizes: &[10, 10_000],
+    rounds: 7,
+    packets: 1024,
+    every_cpu_count: false,
+    connections: &[1000, 100_000],
+};
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -96,6 +112,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         let (decision, policies) = decision::measure(&mut driver, effort)?;
         report.decision = Some(decision);
         report.policies = policies;
+    }
+    if wanted(Part::State) {
+        report.state = Some(state::measure(&mut driver, effort)?);
     }
     if wanted(Part::Wire) {
         report.wire = Some(wire::measure(&mut driver, effort)?);

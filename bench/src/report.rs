@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::decision::{Cost, Decision, Kind};
 use crate::machine::Machine;
 use crate::policies::Applied;
+use crate::state::Connections;
 use crate::statistics::Summary;
 use crate::wire::latency::Latency;
 use crate::wire::{Rate, Rates};
@@ -18,13 +19,21 @@ pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) policies: Vec<Applied>,
     pub(crate) decision: Option<Decision>,
+    pub(crate) state: Option<Connections>,
     pub(crate) wire: Option<Rates>,
     pub(crate) latency: Option<Latency>,
 }
 
 impl Report {
     pub(crate) fn new() -> Self {
-        Self { machine: Machine::this(), policies: Vec::new(), decision: None, wire: None, latency: None }
+        Self {
+            machine: Machine::this(),
+            policies: Vec::new(),
+            decision: None,
+            state: None,
+            wire: None,
+            latency: None,
+        }
     }
 
     /// Prints it as tables (Markdown).
@@ -38,6 +47,9 @@ impl Report {
         }
         if let Some(decision) = &self.decision {
             costs(&mut out, decision)?;
+        }
+        if let Some(state) = &self.state {
+            connections(&mut out, state)?;
         }
         if let Some(wire) = &self.wire {
             rates(&mut out, wire)?;
@@ -176,6 +188,31 @@ fn round_trips(out: &mut impl Write, latency: &Latency) -> Result<()> {
     for transfer in &latency.transfers {
         let (judge, rate, share) = (transfer.judge.name(), spread(transfer.gigabits), spread(transfer.share));
         writeln!(out, "| {judge} | {rate} | {share} |")?;
+    }
+    Ok(())
+}
+
+fn connections(out: &mut impl Write, state: &Connections) -> Result<()> {
+    writeln!(
+        out,
+        "\nNanoseconds over the baseline: median of {} rounds and quartiles. {:.0} bytes a connection.\n",
+        state.rounds, state.bytes_each
+    )?;
+    writeln!(out, "| Connections | Held | Insertion | Over ended ones | Lookup | Of the fewest | Listing |")?;
+    writeln!(out, "|---|---|---|---|---|---|---|")?;
+    let spread = |it: Summary| format!("{:.0} ({:.0} to {:.0})", it.median, it.low, it.high);
+    for size in &state.sizes {
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {:.1} | {:.0} ms |",
+            size.connections,
+            size.held,
+            spread(size.insertion),
+            spread(size.over_ended),
+            spread(size.lookup),
+            size.share.median,
+            size.listing.cpu
+        )?;
     }
     Ok(())
 }
