@@ -9,15 +9,20 @@
     reason = "measured figures, far within the range of either type"
 )]
 
+mod chart;
 mod clock;
 mod decision;
 mod driver;
 mod frames;
+mod goals;
 mod machine;
 mod policies;
+mod record;
 mod report;
+mod rulesets;
 mod state;
 mod statistics;
+mod tables;
 mod wire;
 
 use std::path::PathBuf;
@@ -38,12 +43,18 @@ struct Arguments {
     /// Fewer sizes and rounds: under a minute
     #[arg(long)]
     quick: bool,
+    /// Everything once, on the smallest scale: whether it runs, not what it costs
+    #[arg(long, conflicts_with = "quick")]
+    touch: bool,
     /// Only this part
     #[arg(long)]
     only: Option<Part>,
     /// Write everything that was measured to this file too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write the result into this folder of documentation: performance.md, and performance/ beside it
+    #[arg(long, value_name = "DIRECTORY")]
+    docs: Option<PathBuf>,
     /// CPU to measure on
     #[arg(long, default_value_t = 0)]
     cpu: usize,
@@ -55,6 +66,8 @@ enum Part {
     Decision,
     /// Packets a second through wires, beside others that filter and forward
     Wire,
+    /// What a decision costs by rule sets of `ClassBench`, where they are
+    RuleSets,
     /// What connections cost by their number
     State,
     /// Round trips, idle and under a flood, and transfers over TCP
@@ -72,6 +85,8 @@ struct Effort {
     every_cpu_count: bool,
     /// Connections at one time.
     connections: &'static [u32],
+    /// Rule sets of 10,000 too, not only those of 1,000.
+    large_sets: bool,
 }
 
 const FULL: Effort = Effort {
@@ -80,6 +95,7 @@ const FULL: Effort = Effort {
     packets: 1024,
     every_cpu_count: true,
     connections: &[1000, 10_000, 100_000, 1_000_000],
+    large_sets: true,
 };
 const QUICK: Effort = Effort {
     sizes: &[10, 10_000],
@@ -87,6 +103,16 @@ const QUICK: Effort = Effort {
     packets: 1024,
     every_cpu_count: false,
     connections: &[1000, 100_000],
+    large_sets: false,
+};
+
+const TOUCH: Effort = Effort {
+    sizes: &[10, 100],
+    rounds: 1,
+    packets: 128,
+    every_cpu_count: false,
+    connections: &[1000, 2000],
+    large_sets: false,
 };
 
 fn main() -> ExitCode {
@@ -104,7 +130,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     cpus();
     pin_to(arguments.cpu)?;
     go_first();
-    let effort = if arguments.quick { &QUICK } else { &FULL };
+    let effort = match arguments {
+        Arguments { touch: true, .. } => &TOUCH,
+        Arguments { quick: true, .. } => &QUICK,
+        _ => &FULL,
+    };
     let mut report = Report::new();
     let mut driver = driver::Driver::load()?;
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
@@ -112,6 +142,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         let (decision, policies) = decision::measure(&mut driver, effort)?;
         report.decision = Some(decision);
         report.policies = policies;
+    }
+    if wanted(Part::RuleSets) {
+        report.rule_sets = rulesets::measure(&mut driver, effort)?;
     }
     if wanted(Part::State) {
         report.state = Some(state::measure(&mut driver, effort)?);
@@ -122,11 +155,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     if wanted(Part::Latency) && cpus().len() > 1 {
         report.latency = Some(wire::latency::measure(&mut driver, effort)?);
     }
+    report.goals = goals::judge(&report);
     if let Some(path) = &arguments.json {
-        let json = serde_json::to_string_pretty(&report)?;
-        std::fs::write(path, json + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+        record::json(&report, path)?;
     }
-    report.print()
+    if let Some(directory) = &arguments.docs {
+        record::docs(&report, directory)?;
+    }
+    tables::write(&report, &mut std::io::stdout().lock())
 }
 
 /// The CPUs that this program may use.

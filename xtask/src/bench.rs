@@ -15,7 +15,8 @@ pub(crate) const BENCH_CRATE: &str = "clinigate-bench";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Passed on: `--quick` for less than a minute, `--only PART`, `--json FILE`
+    /// Passed on: `--quick` for less than a minute, `--only PART`, `--json FILE`, `--docs docs` to write the result
+    /// into the documentation
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     bench: Vec<String>,
 }

@@ -42,7 +42,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Run all tests, or those whose name contains FILTER (sets up first)
     Test(test::Arguments),
-    /// Measure what a decision costs, beside a baseline (sets up and builds first)
+    /// Measure what packets cost, beside a baseline, the kernel and nftables (sets up and builds first)
     Bench(bench::Arguments),
     /// Put faults into a copy of the tree, one at a time, and report which test sees each
     Faults(faults::Arguments),

@@ -49,6 +49,11 @@ pub(crate) enum Judge {
 }
 
 impl Judge {
+    /// Whether it is Clinigate.
+    pub(crate) const fn is_ours(self) -> bool {
+        matches!(self, Self::Clinigate | Self::ClinigateXdp)
+    }
+
     /// A word for namespaces and tables.
     pub(crate) const fn name(self) -> &'static str {
         match self {

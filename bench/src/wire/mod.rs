@@ -14,7 +14,8 @@ use anyhow::{Result, ensure};
 use clinigate_tests::run::Run;
 use serde::Serialize;
 
-use bed::{Bed, CLIENTS, Judge, SERVERS};
+pub(crate) use bed::Judge;
+use bed::{Bed, CLIENTS, SERVERS};
 use town::{Town, Traffic};
 
 use crate::driver::{Driver, Flows};

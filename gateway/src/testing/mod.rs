@@ -1,8 +1,9 @@
 //! Random policies and packets for property tests, here and in the integration tests (feature
 //! `testing`). Both lean towards the edges: of ranges, of address spaces, of port numbers. For
-//! measurements: plausible hospitals of any size, and the programs of the benchmark.
+//! measurements: plausible hospitals of any size, the rule sets of `ClassBench`, and the programs of the benchmark.
 
 pub mod changes;
+pub mod classbench;
 pub mod defects;
 pub mod frames;
 pub mod hospital;

@@ -3,8 +3,7 @@
 use std::net::Ipv4Addr;
 
 use clinigate::oracle::packet::{Fragment, Packet, Payload, flag};
-
-use crate::rules::Filter;
+use clinigate::testing::classbench::Filter;
 
 /// Packets of a set, always the same ones (splitmix64).
 pub(crate) struct Corners<'f> {

@@ -11,7 +11,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod corners;
-mod rules;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,14 +26,13 @@ use clinigate::oracle::packet::Packet;
 use clinigate::packet::{Arrival, Decision, PacketView};
 use clinigate::policy::model::{Policy, RuleId};
 use clinigate::policy::{self, SourceFile};
+use clinigate::testing::classbench::{self as rules, Filter, INTERFACE};
 use clinigate::testing::frames;
 use clinigate::testing::packets::Port;
 use corners::Corners;
 use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::{Lanes, TestContext};
-use rules::Filter;
 
-const INTERFACE: &str = "wan0";
 const IFINDEX: u32 = 7;
 
 #[test]

@@ -5,22 +5,30 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Command;
 
-use clinigate::packet::{PacketView, Transport};
+use crate::packet::{PacketView, Transport};
+
+/// The interface of [`policy`]: its way to the world.
+pub const INTERFACE: &str = "wan0";
 
 /// A filter of a set. Ranges are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Filter {
-    pub(crate) source: (u32, u32),
-    pub(crate) destination: (u32, u32),
-    pub(crate) source_ports: (u16, u16),
-    pub(crate) destination_ports: (u16, u16),
+pub struct Filter {
+    /// Addresses of senders.
+    pub source: (u32, u32),
+    /// Addresses of receivers.
+    pub destination: (u32, u32),
+    /// Where the protocol has ports.
+    pub source_ports: (u16, u16),
+    /// Likewise.
+    pub destination_ports: (u16, u16),
     /// IP protocol; `None` for any.
-    pub(crate) protocol: Option<u8>,
+    pub protocol: Option<u8>,
 }
 
 /// Reads a compressed set: lines of `@SOURCE/LENGTH DESTINATION/LENGTH LOW : HIGH LOW : HIGH
 /// PROTOCOL/MASK FLAGS/MASK`, of which the flags of TCP are left out: a policy is about connections.
-pub(crate) fn read(path: &Path) -> Vec<Filter> {
+#[expect(clippy::missing_panics_doc, reason = "for tests and measurements, which end there")]
+pub fn read(path: &Path) -> Vec<Filter> {
     let output = Command::new("gzip").arg("-dc").arg(path).output().expect("gzip runs");
     assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("sets are ASCII");
@@ -57,6 +65,11 @@ fn prefix(text: &str) -> Option<(u32, u32)> {
 }
 
 impl Filter {
+    /// Whether it allows TCP from one address and port to another.
+    pub fn allows_tcp(&self, from: (u32, u16), to: (u32, u16)) -> bool {
+        self.matches(from.0, to.0, Transport::Tcp { source: from.1, destination: to.1 })
+    }
+
     fn matches(&self, source: u32, destination: u32, transport: Transport) -> bool {
         let within = |range: (u32, u32), address: u32| range.0 <= address && address <= range.1;
         let port = |range: (u16, u16), port: u16| range.0 <= port && port <= range.1;
@@ -76,13 +89,14 @@ impl Filter {
 }
 
 /// The first filter that matches: one after the other.
-pub(crate) fn search(filters: &[Filter], packet: &PacketView) -> Option<usize> {
+pub fn search(filters: &[Filter], packet: &PacketView) -> Option<usize> {
     let (source, destination) = addresses(packet);
     filters.iter().position(|filter| filter.matches(source, destination, packet.transport))
 }
 
 /// Both addresses as numbers; the sets are of IPv4.
-pub(crate) fn addresses(packet: &PacketView) -> (u32, u32) {
+#[expect(clippy::missing_panics_doc, reason = "for tests, which end there")]
+pub fn addresses(packet: &PacketView) -> (u32, u32) {
     match (packet.source, packet.destination) {
         (std::net::IpAddr::V4(source), std::net::IpAddr::V4(destination)) => {
             (source.to_bits(), destination.to_bits())
@@ -92,7 +106,7 @@ pub(crate) fn addresses(packet: &PacketView) -> (u32, u32) {
 }
 
 /// The set as a policy: every address belongs to the world, and every filter is a flow.
-pub(crate) fn policy(filters: &[Filter]) -> String {
+pub fn policy(filters: &[Filter]) -> String {
     let mut services: Vec<String> = Vec::new();
     let mut flows = String::new();
     for (number, filter) in filters.iter().enumerate() {
@@ -113,7 +127,7 @@ pub(crate) fn policy(filters: &[Filter]) -> String {
         writeln!(flows, "  - {{ name: filter-{number}, from: {from}, to: {to}, services: {service} }}")
             .expect("writing to a String does not fail");
     }
-    let mut text = "interfaces:\n  wan0: { wan: true }\n".to_owned();
+    let mut text = format!("interfaces:\n  {INTERFACE}: {{ wan: true }}\n");
     if !services.is_empty() {
         text.push_str("services:\n");
         for (index, service) in services.iter().enumerate() {
