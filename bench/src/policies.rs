@@ -1,6 +1,7 @@
 //! What a policy costs before it is in force: text to model, model to tables, tables into the kernel.
 
 use std::collections::BTreeMap;
+use std::fs;
 
 use anyhow::{Result, bail};
 use clinigate::compile::compile;
@@ -24,6 +25,8 @@ pub(crate) struct Applied {
     pub(crate) compile: Time,
     /// Until the programs are verified, the tables filled and the generation in force.
     pub(crate) load: Time,
+    /// What all of that took of memory at its peak, beyond what was there before and besides the tables in the kernel.
+    pub(crate) peak_bytes: u64,
     pub(crate) table_bytes: u64,
     pub(crate) programs: Vec<Program>,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Program {
 
 /// Puts the hospital's policy in force in a trial.
 pub(crate) fn apply(hospital: &Hospital, interfaces: &BTreeMap<String, u32>) -> Result<(Trial, Applied)> {
+    let memory = Memory::now();
     let files = hospital.policy("lo");
     let text_bytes = files.iter().map(|file| file.text.len()).sum();
     let begun = Begun::now()?;
@@ -70,8 +74,33 @@ pub(crate) fn apply(hospital: &Hospital, interfaces: &BTreeMap<String, u32>) -> 
         resolve,
         compile,
         load,
+        peak_bytes: memory.peak(),
         table_bytes: image.manifest.table_bytes,
         programs: programs.to_vec(),
     };
     Ok((trial, applied))
+}
+
+/// What this process holds, in bytes.
+struct Memory(u64);
+
+impl Memory {
+    /// What it holds now; the peak begins anew.
+    fn now() -> Self {
+        // Documented in proc(5): 5 resets the peak. Where that is refused the peak is that of the whole run.
+        let _ = fs::write("/proc/self/clear_refs", "5");
+        Self(status("VmRSS:"))
+    }
+
+    /// How much more it was at most since then.
+    fn peak(&self) -> u64 {
+        status("VmHWM:").saturating_sub(self.0)
+    }
+}
+
+/// A figure of `/proc/self/status`, which are in KiB.
+fn status(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0_u64) << 10
 }

@@ -13,7 +13,7 @@ use crate::rulesets::RuleSet;
 use crate::state::Connections;
 use crate::statistics::Summary;
 use crate::wire::latency::Latency;
-use crate::wire::{Rate, Rates};
+use crate::wire::{Rate, Rates, Reporting};
 
 /// Everything that was measured; the goals come first.
 pub(crate) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
@@ -35,6 +35,7 @@ pub(crate) fn write(report: &Report, out: &mut impl Write) -> Result<()> {
     }
     if let Some(wire) = &report.wire {
         rates(out, wire)?;
+        events(out, &wire.events)?;
     }
     if let Some(latency) = &report.latency {
         round_trips(out, latency)?;
@@ -92,19 +93,30 @@ fn policies(out: &mut impl Write, policies: &[Applied]) -> Result<()> {
     heading(out, "Policies")?;
     writeln!(
         out,
-        "\n| Rules | Segments | Devices | Text | Read | Compile | Load | Tables | Judge: instructions | bytes | verifier steps |"
+        "\n| Rules | Segments | Devices | Text | Read | Compile | Load | Peak memory | Tables | Judge: instructions | bytes | verifier steps |"
     )?;
-    writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|")?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|---|---|---|")?;
     for applied in policies {
-        let Applied { rules, segments, devices, text_bytes, resolve, compile, load, table_bytes, programs } =
-            applied;
+        let Applied {
+            rules,
+            segments,
+            devices,
+            text_bytes,
+            resolve,
+            compile,
+            load,
+            peak_bytes,
+            table_bytes,
+            programs,
+        } = applied;
         write!(
             out,
-            "| {rules} | {segments} | {devices} | {} | {:.0} ms | {:.0} ms | {:.0} ms | {} |",
+            "| {rules} | {segments} | {devices} | {} | {:.0} ms | {:.0} ms | {:.0} ms | {} | {} |",
             mebibytes(*text_bytes as u64),
             resolve.cpu,
             compile.cpu,
             load.cpu,
+            mebibytes(*peak_bytes),
             mebibytes(*table_bytes),
         )?;
         if let Some(judge) = programs.iter().find(|program| program.name == "judge") {
@@ -185,6 +197,23 @@ fn rates(out: &mut impl Write, wire: &Rates) -> Result<()> {
                 arrived * 100.0
             )?;
         }
+    }
+    Ok(())
+}
+
+fn events(out: &mut impl Write, lines: &[Reporting]) -> Result<()> {
+    heading(out, "Events")?;
+    writeln!(out, "Denied packets on one CPU, some of which are reported.\n")?;
+    writeln!(
+        out,
+        "| Reports a second at most | Mpps | Of the first | Reported, of packets |\n|---|---|---|---|"
+    )?;
+    for Reporting { limit, mpps, share, reported, packets } in lines {
+        writeln!(
+            out,
+            "| {limit} | {:.2} ({:.2} to {:.2}) | {:.2} ({:.2} to {:.2}) | {reported} of {packets} |",
+            mpps.median, mpps.low, mpps.high, share.median, share.low, share.high
+        )?;
     }
     Ok(())
 }

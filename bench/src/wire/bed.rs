@@ -74,7 +74,8 @@ pub(crate) struct Bed {
     gateway: Namespace,
     /// Behind [`PORTS`].
     pub(crate) around: [Namespace; 3],
-    dataplane: Option<Dataplane>,
+    /// Where it is Clinigate that judges.
+    pub(crate) dataplane: Option<Dataplane>,
 }
 
 const fn mac(port: usize, end: u8) -> [u8; 6] {

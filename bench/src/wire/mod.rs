@@ -4,6 +4,7 @@
 //! its frames share a CPU, as they do on a wire between namespaces: a rate holds the cost of both.
 
 mod bed;
+mod events;
 pub(crate) mod latency;
 mod sender;
 mod town;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub(crate) use bed::Judge;
 use bed::{Bed, CLIENTS, SERVERS};
+pub(crate) use events::Reporting;
 use town::{Town, Traffic};
 
 use crate::driver::{Driver, Flows};
@@ -53,6 +55,8 @@ pub(crate) struct Rates {
     pub(crate) denied: Vec<Rate>,
     /// Packets of known connections, forwarded; the reference is [`Judge::Conntrack`].
     pub(crate) forwarded: Vec<Rate>,
+    /// Denied packets on one CPU, of which hardly any or many are reported.
+    pub(crate) events: Vec<Reporting>,
 }
 
 struct Contender {
@@ -69,19 +73,27 @@ pub(crate) fn measure(driver: &mut Driver, effort: &Effort) -> Result<Rates> {
     let town = Town { rules: 1000 };
     let mut denied = Vec::new();
     for judge in [Judge::Sink, Judge::Set, Judge::Chain, Judge::ClinigateXdp] {
-        denied.push(Contender::build(&run, driver, judge, town, Traffic::Denied)?);
+        denied.push(Contender::build(&run, driver, judge, town, Traffic::Denied, "")?);
     }
     for &rules in effort.sizes.iter().filter(|&&rules| rules != town.rules) {
-        denied.push(Contender::build(&run, driver, Judge::ClinigateXdp, Town { rules }, Traffic::Denied)?);
+        denied.push(Contender::build(
+            &run,
+            driver,
+            Judge::ClinigateXdp,
+            Town { rules },
+            Traffic::Denied,
+            "",
+        )?);
     }
     let denied = contest(driver, effort, "denied packets", &denied)?;
     driver.clear();
     let mut allowed = Vec::new();
     for judge in [Judge::Conntrack, Judge::Kernel, Judge::Router, Judge::Clinigate, Judge::ClinigateXdp] {
-        allowed.push(Contender::build(&run, driver, judge, town, Traffic::Allowed)?);
+        allowed.push(Contender::build(&run, driver, judge, town, Traffic::Allowed, "")?);
     }
     let forwarded = contest(driver, effort, "forwarded packets", &allowed)?;
-    Ok(Rates { rounds: effort.rounds, denied, forwarded })
+    let events = events::measure(driver, effort, &run, town)?;
+    Ok(Rates { rounds: effort.rounds, denied, forwarded, events })
 }
 
 /// Measures the contenders in turn; the first is the reference.
@@ -127,9 +139,23 @@ struct Sample {
 }
 
 impl Contender {
-    fn build(run: &Run, driver: &mut Driver, judge: Judge, town: Town, traffic: Traffic) -> Result<Self> {
-        let name = format!("{}-{}-{}", judge.name(), town.rules, traffic.name());
-        let bed = Bed::build(run, driver, &name, judge, town, "")?;
+    /// `more` are further settings of Clinigate's policy.
+    fn build(
+        run: &Run,
+        driver: &mut Driver,
+        judge: Judge,
+        town: Town,
+        traffic: Traffic,
+        more: &str,
+    ) -> Result<Self> {
+        let name = format!(
+            "{}-{}-{}{}",
+            judge.name(),
+            town.rules,
+            traffic.name(),
+            more.replace([',', ' ', ':'], "-")
+        );
+        let bed = Bed::build(run, driver, &name, judge, town, more)?;
         if traffic == Traffic::Allowed {
             driver.attach("bench_sink", &bed.around[SERVERS], bed::END)?;
         }
