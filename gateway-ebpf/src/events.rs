@@ -2,13 +2,14 @@
 //! all than the policy's rate, so that a flood costs neither packets nor the controller.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::programs::XdpContext;
 use gateway_common::event::Event;
 use gateway_common::reason::Verdict;
 
 use crate::maps::{EVENT_BUDGET, EVENT_GATE, EVENT_GATES, EVENTS, Gate};
 use crate::packet::{Link, Packet, protocol};
 use crate::work::Judgement;
-use crate::{budget, config, health, transport};
+use crate::{budget, config, frame, health, transport};
 
 /// Nanoseconds between two events of one flow.
 const INTERVAL: u64 = 1_000_000_000;
@@ -16,11 +17,11 @@ const INTERVAL: u64 = 1_000_000_000;
 /// Reports a packet.
 #[inline(always)]
 pub(crate) fn report(
+    context: &XdpContext,
     judgement: &Judgement,
     verdict: Verdict,
     link: &Link,
     packet: &Packet,
-    length: u64,
     now: u64,
 ) {
     let Some(packets) = admitted(judgement, packet, now) else {
@@ -44,14 +45,14 @@ pub(crate) fn report(
         (*event).generation = config::generation();
         (*event).rule = judgement.rule;
         (*event).ifindex = link.place.ifindex;
-        (*event).length = length as u32;
+        (*event).length = frame::length(context) as u32;
         (*event).source_port = packet.source_port;
         (*event).destination_port = if is_icmp { icmp_kind } else { packet.destination_port };
         (*event).vlan = link.place.vlan;
         (*event).source_segment = judgement.source;
         (*event).destination_segment = judgement.destination;
         (*event).ethertype = link.ethertype;
-        (*event).source_mac = link.source_mac;
+        (*event).source_mac = frame::source_mac(context);
         (*event).protocol = packet.protocol;
         (*event).reason = judgement.reason as u8;
         (*event).verdict = verdict as u8;

@@ -34,6 +34,61 @@ pub(crate) fn read<T: Copy>(context: &XdpContext, offset: usize) -> Result<T, Re
     Ok(unsafe { (begin as *const T).read_unaligned() })
 }
 
+/// A header of the frame: `LENGTH` bytes that are known to be there, read word by word.
+///
+/// Headers in a frame have no alignment, and what has none the compiler reads byte by byte, which cost an established
+/// packet a third of its time. The kernel takes unaligned loads from a frame where the processor does, which
+/// those that Clinigate runs on do.
+#[derive(Clone, Copy)]
+pub(crate) struct Header<const LENGTH: usize>(usize);
+
+/// The header at `offset` bytes into the frame.
+#[inline(always)]
+pub(crate) fn header<const LENGTH: usize>(
+    context: &XdpContext,
+    offset: usize,
+) -> Result<Header<LENGTH>, Reason> {
+    if offset >= OFFSET_LIMIT {
+        return Err(Reason::Truncated);
+    }
+    let begin = opaque(context.data() + opaque(offset & OFFSET_LIMIT));
+    if begin + LENGTH > context.data_end() {
+        return Err(Reason::Truncated);
+    }
+    Ok(Header(begin))
+}
+
+macro_rules! words {
+    ($($name:ident: $word:ty, $load:literal;)+) => {
+        impl<const LENGTH: usize> Header<LENGTH> {
+            $(
+                /// The word at `AT`, in network byte order.
+                #[inline(always)]
+                pub(crate) fn $name<const AT: usize>(self) -> $word {
+                    const { assert!(AT + size_of::<$word>() <= LENGTH) };
+                    let word: u64;
+                    // SAFETY: the bytes lie between data and data_end, as `header` checked.
+                    unsafe {
+                        core::arch::asm!(
+                            concat!("{0} = *(", $load, " *)({1} + {2})"),
+                            lateout(reg) word, in(reg) self.0, const AT,
+                            options(pure, readonly, nostack, preserves_flags)
+                        );
+                    }
+                    word as $word
+                }
+            )+
+        }
+    };
+}
+
+words! {
+    u8: u8, "u8";
+    u16: u16, "u16";
+    u32: u32, "u32";
+    u64: u64, "u64";
+}
+
 /// A number that the compiler cannot reason about: it keeps the bound that the verifier needs to see,
 /// and the pointer that was checked is the one that is used.
 #[inline(always)]
@@ -70,6 +125,12 @@ pub(crate) fn whole_length(context: &XdpContext) -> usize {
 #[inline(always)]
 pub(crate) fn length(context: &XdpContext) -> u64 {
     whole_length(context) as u64
+}
+
+/// The frame's source address; zeros where it is shorter than a link header.
+#[inline(always)]
+pub(crate) fn source_mac(context: &XdpContext) -> [u8; 6] {
+    read(context, 6).unwrap_or([0; 6])
 }
 
 /// A 16-bit number in network byte order.

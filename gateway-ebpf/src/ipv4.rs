@@ -7,20 +7,18 @@ use gateway_common::reason::Reason;
 use crate::packet::{Fragment, Packet, protocol};
 use crate::{frame, outcome};
 
-/// The fixed part of the header, as it stands in the packet.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub(crate) struct Header {
-    version_length: u8,
-    _service: u8,
-    total_length: u16,
-    identification: u16,
-    flags_offset: u16,
-    hop_limit: u8,
-    protocol: u8,
-    _checksum: u16,
-    source: u32,
-    destination: u32,
+/// The fixed part of the header, and where its fields stand.
+type Header = frame::Header<HEADER>;
+const HEADER: usize = 20;
+mod at {
+    pub(super) const VERSION_LENGTH: usize = 0;
+    pub(super) const TOTAL_LENGTH: usize = 2;
+    pub(super) const IDENTIFICATION: usize = 4;
+    pub(super) const FLAGS_OFFSET: usize = 6;
+    pub(super) const HOP_LIMIT: usize = 8;
+    pub(super) const PROTOCOL: usize = 9;
+    pub(super) const SOURCE: usize = 12;
+    pub(super) const DESTINATION: usize = 16;
 }
 
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -35,9 +33,9 @@ const OPTIONS_LIMIT: usize = 12;
 /// Reads the header at `offset`, and checks that the packet is whole.
 #[inline(always)]
 pub(crate) fn parse(context: &XdpContext, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
-    let header: Header = frame::read(context, offset)?;
-    let header_length = fields(&header, offset, packet)?;
-    let total = usize::from(u16::from_be(header.total_length));
+    let header: Header = frame::header(context, offset)?;
+    let header_length = fields(header, offset, packet)?;
+    let total = usize::from(u16::from_be(header.u16::<{ at::TOTAL_LENGTH }>()));
     if total < header_length {
         return Err(Reason::MalformedIpv4);
     }
@@ -46,10 +44,10 @@ pub(crate) fn parse(context: &XdpContext, offset: usize, packet: &mut Packet) ->
         return Err(Reason::Truncated);
     }
     packet.payload = total - header_length;
-    if header_length > size_of::<Header>() {
-        refuse_source_route(context, offset + size_of::<Header>(), offset + header_length)?;
+    if header_length > HEADER {
+        refuse_source_route(context, offset + HEADER, offset + header_length)?;
     }
-    let flags_offset = u16::from_be(header.flags_offset);
+    let flags_offset = u16::from_be(header.u16::<{ at::FLAGS_OFFSET }>());
     if flags_offset & OFFSET != 0 {
         // RFC 1858: a second fragment that begins inside the transport header could rewrite it.
         if packet.protocol == protocol::TCP && flags_offset & OFFSET < 3 {
@@ -65,9 +63,9 @@ pub(crate) fn parse(context: &XdpContext, offset: usize, packet: &mut Packet) ->
 /// Reads the header of a packet that an ICMP error quotes: its end is missing.
 #[inline(always)]
 pub(crate) fn parse_quoted(context: &XdpContext, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
-    let header: Header = frame::read(context, offset)?;
-    fields(&header, offset, packet)?;
-    if u16::from_be(header.flags_offset) & OFFSET != 0 {
+    let header: Header = frame::header(context, offset)?;
+    fields(header, offset, packet)?;
+    if u16::from_be(header.u16::<{ at::FLAGS_OFFSET }>()) & OFFSET != 0 {
         packet.fragment = Fragment::Later;
     }
     Ok(())
@@ -75,16 +73,17 @@ pub(crate) fn parse_quoted(context: &XdpContext, offset: usize, packet: &mut Pac
 
 /// Takes over the fields that both kinds of packet have; returns the header's length.
 #[inline(always)]
-fn fields(header: &Header, offset: usize, packet: &mut Packet) -> Result<usize, Reason> {
-    let header_length = usize::from(header.version_length & 0x0f) * 4;
-    if header.version_length >> 4 != 4 || header_length < size_of::<Header>() {
+fn fields(header: Header, offset: usize, packet: &mut Packet) -> Result<usize, Reason> {
+    let version_length = header.u8::<{ at::VERSION_LENGTH }>();
+    let header_length = usize::from(version_length & 0x0f) * 4;
+    if version_length >> 4 != 4 || header_length < HEADER {
         return Err(Reason::MalformedIpv4);
     }
-    packet.source = frame::mapped(header.source);
-    packet.destination = frame::mapped(header.destination);
-    packet.identification = u32::from(header.identification);
-    packet.protocol = header.protocol;
-    packet.hop_limit = header.hop_limit;
+    packet.source = frame::mapped(header.u32::<{ at::SOURCE }>());
+    packet.destination = frame::mapped(header.u32::<{ at::DESTINATION }>());
+    packet.identification = u32::from(header.u16::<{ at::IDENTIFICATION }>());
+    packet.protocol = header.u8::<{ at::PROTOCOL }>();
+    packet.hop_limit = header.u8::<{ at::HOP_LIMIT }>();
     packet.is_addressed = true;
     packet.transport = offset + header_length;
     Ok(header_length)

@@ -8,16 +8,16 @@ use crate::maps::WALKED;
 use crate::packet::{Fragment, Packet, Walked, protocol};
 use crate::{frame, outcome};
 
-/// The fixed header, as it stands in the packet.
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-pub(crate) struct Header {
-    version_class_flow: u32,
-    payload_length: u16,
-    next: u8,
-    hop_limit: u8,
-    source: [u64; 2],
-    destination: [u64; 2],
+/// The fixed header, and where its fields stand.
+type Header = frame::Header<HEADER>;
+const HEADER: usize = 40;
+mod at {
+    pub(super) const VERSION: usize = 0;
+    pub(super) const PAYLOAD_LENGTH: usize = 4;
+    pub(super) const NEXT: usize = 6;
+    pub(super) const HOP_LIMIT: usize = 7;
+    pub(super) const SOURCE: usize = 8;
+    pub(super) const DESTINATION: usize = 24;
 }
 
 /// The fragment extension header (RFC 8200, 4.5).
@@ -47,13 +47,13 @@ const WALK_LIMIT: usize = 6;
 /// Reads the header at `offset` and walks to the transport header.
 #[inline(always)]
 pub(crate) fn parse(context: &XdpContext, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
-    let header: Header = frame::read(context, offset)?;
-    let next = fields(&header, packet)?;
-    let end = offset + size_of::<Header>() + usize::from(u16::from_be(header.payload_length));
+    let header: Header = frame::header(context, offset)?;
+    let next = fields(header, packet)?;
+    let end = offset + HEADER + usize::from(u16::from_be(header.u16::<{ at::PAYLOAD_LENGTH }>()));
     if end > frame::linear_length(context) && end > frame::whole_length(context) {
         return Err(Reason::Truncated);
     }
-    walk(context, offset + size_of::<Header>(), next, packet)?;
+    walk(context, offset + HEADER, next, packet)?;
     if packet.transport > end {
         return Err(Reason::MalformedIpv6);
     }
@@ -64,26 +64,27 @@ pub(crate) fn parse(context: &XdpContext, offset: usize, packet: &mut Packet) ->
 /// Reads the header of a packet that an ICMPv6 error quotes: its end is missing.
 #[inline(always)]
 pub(crate) fn parse_quoted(context: &XdpContext, offset: usize, packet: &mut Packet) -> Result<(), Reason> {
-    let header: Header = frame::read(context, offset)?;
-    let next = fields(&header, packet)?;
-    walk(context, offset + size_of::<Header>(), next, packet)
+    let header: Header = frame::header(context, offset)?;
+    let next = fields(header, packet)?;
+    walk(context, offset + HEADER, next, packet)
 }
 
 #[inline(always)]
-fn fields(header: &Header, packet: &mut Packet) -> Result<u8, Reason> {
-    if u32::from_be(header.version_class_flow) >> 28 != 6 {
+fn fields(header: Header, packet: &mut Packet) -> Result<u8, Reason> {
+    if header.u8::<{ at::VERSION }>() >> 4 != 6 {
         return Err(Reason::MalformedIpv6);
     }
-    packet.source = header.source;
-    packet.destination = header.destination;
-    packet.hop_limit = header.hop_limit;
+    packet.source = [header.u64::<{ at::SOURCE }>(), header.u64::<{ at::SOURCE + 8 }>()];
+    packet.destination =
+        [header.u64::<{ at::DESTINATION }>(), header.u64::<{ at::DESTINATION + 8 }>()];
+    packet.hop_limit = header.u8::<{ at::HOP_LIMIT }>();
     packet.is_addressed = true;
     // An IPv4 address in an IPv6 header never stands on the wire (RFC 4291, 2.5.5.2) and would
     // borrow the rules of the IPv4 host.
     if frame::is_mapped(packet.source) || frame::is_mapped(packet.destination) {
         return Err(Reason::Martian);
     }
-    Ok(header.next)
+    Ok(header.u8::<{ at::NEXT }>())
 }
 
 /// Walks the extension headers from `offset` on; `next` says what stands there.

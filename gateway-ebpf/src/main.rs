@@ -63,6 +63,7 @@ fn clinigate(context: XdpContext) -> u32 {
 
 /// The judge of one generation.
 #[xdp(frags)]
+#[inline(always)]
 fn clinigate_judge(context: XdpContext) -> u32 {
     let Some((now, ifindex)) = clock::now_and_interface(&context) else { return xdp_action::XDP_ABORTED };
     let Some(work) = work::WORK.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
@@ -85,7 +86,7 @@ fn clinigate_judge(context: XdpContext) -> u32 {
     );
     clock::tell(&context, judgement, verdict);
     if verdict == Verdict::Drop || verdict == Verdict::Audit {
-        events::report(judgement, verdict, link, packet, frame::length(&context), now);
+        events::report(&context, judgement, verdict, link, packet, now);
     }
     if verdict == Verdict::Drop {
         return xdp_action::XDP_DROP;

@@ -43,14 +43,14 @@ pub(crate) fn arp(context: &XdpContext, link: &Link, place: &Place, now: u64) ->
     {
         return Err(Reason::MalformedArp);
     }
-    if arp.sender_mac != link.source_mac {
+    if arp.sender_mac != frame::source_mac(context) {
         return Err(Reason::SpoofedNeighbour);
     }
     // A probe (RFC 5227) asks before it has an address.
     if arp.sender != 0 || operation != 1 {
         belongs(frame::mapped(arp.sender), place)?;
     }
-    within_budget(link, now)
+    within_budget(context, link, now)
 }
 
 /// Whether a packet is neighbour discovery or group membership of this link. What bears their types and
@@ -106,7 +106,7 @@ pub(crate) fn control(
             _ => {}
         }
     }
-    within_budget(link, now)
+    within_budget(context, link, now)
 }
 
 /// An address that a neighbour claims must be of its segment, or of the link.
@@ -123,8 +123,8 @@ fn belongs(address: [u64; 2], place: &Place) -> Result<(), Reason> {
 }
 
 #[inline(always)]
-fn within_budget(link: &Link, now: u64) -> Result<Reason, Reason> {
-    let mac = link.source_mac;
+fn within_budget(context: &XdpContext, link: &Link, now: u64) -> Result<Reason, Reason> {
+    let mac = frame::source_mac(context);
     let low = u32::from_ne_bytes([mac[2], mac[3], mac[4], mac[5]]);
     let mixed =
         (low ^ link.place.ifindex.rotate_left(16) ^ u32::from(link.place.vlan)).wrapping_mul(0x9e37_79b1);

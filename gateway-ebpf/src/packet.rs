@@ -40,7 +40,6 @@ pub(crate) struct Link {
     pub(crate) place: PlaceKey,
     /// Host byte order; 0 for 802.3 with a length.
     pub(crate) ethertype: u16,
-    pub(crate) source_mac: [u8; 6],
     /// Offset of the network header.
     pub(crate) network: usize,
 }
@@ -49,7 +48,6 @@ impl Link {
     pub(crate) const EMPTY: Self = Self {
         place: PlaceKey { ifindex: 0, outer: 0, vlan: 0 },
         ethertype: 0,
-        source_mac: [0; 6],
         network: 0,
     };
 }

@@ -11,16 +11,17 @@ use crate::{frame, ipv4, ipv6, transport};
 pub(crate) fn link(context: &XdpContext, ifindex: u32, link: &mut Link) -> Result<(), Reason> {
     link.place.ifindex = ifindex;
     link.network = 14;
-    link.source_mac = frame::read(context, 6)?;
-    let mut kind = frame::read_be16(context, 12)?;
+    let mut kind = u16::from_be(frame::header::<14>(context, 0)?.u16::<12>());
     if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
-        link.place.vlan = frame::read_be16(context, 14)? & 0xfff;
-        kind = frame::read_be16(context, 16)?;
+        let tag = frame::header::<18>(context, 0)?;
+        link.place.vlan = u16::from_be(tag.u16::<14>()) & 0xfff;
+        kind = u16::from_be(tag.u16::<16>());
         link.network = 18;
         if kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN {
+            let tag = frame::header::<22>(context, 0)?;
             link.place.outer = link.place.vlan;
-            link.place.vlan = frame::read_be16(context, 18)? & 0xfff;
-            kind = frame::read_be16(context, 20)?;
+            link.place.vlan = u16::from_be(tag.u16::<18>()) & 0xfff;
+            kind = u16::from_be(tag.u16::<20>());
             link.network = 22;
             if link.place.outer == 0 {
                 // A priority tag around a tag: the place is the inner one's with an outer tag that

@@ -19,7 +19,7 @@ pub(crate) fn hand_over(context: &XdpContext, link: &Link, leg: &Leg) {
         return;
     }
     let tags = Tags { outer: link.place.outer, vlan: link.place.vlan };
-    let key = StationKey { port: link.place.ifindex, mac: link.source_mac, reserved: 0 };
+    let key = StationKey { port: link.place.ifindex, mac: frame::source_mac(context), reserved: 0 };
     // A table that cannot take it forgets: the next frame is tried again.
     let _ = STATIONS.insert(key, tags, 0);
     let Ok(macs) = frame::read::<[u32; 3]>(context, 0) else { return };

@@ -62,13 +62,10 @@ pub(crate) fn parse(context: &XdpContext, packet: &mut Packet) -> Result<(), Rea
 #[inline(always)]
 fn tcp(context: &XdpContext, packet: &mut Packet) -> Result<(), Reason> {
     require(packet, TCP_HEADER)?;
-    let at = packet.transport;
-    let ports: [u16; 2] = frame::read(context, at)?;
-    let offset_flags: [u8; 2] = frame::read(context, at + 12)?;
     // The whole fixed header must be there.
-    frame::read::<[u8; 6]>(context, at + 14)?;
-    let header = usize::from(offset_flags[0] >> 4) * 4;
-    if header < TCP_HEADER || header > packet.payload {
+    let header = frame::header::<TCP_HEADER>(context, packet.transport)?;
+    let length = usize::from(header.u8::<12>() >> 4) * 4;
+    if length < TCP_HEADER || length > packet.payload {
         // A first fragment too short for its options is no use to anybody honest (RFC 1858).
         return Err(if packet.fragment == Fragment::First {
             Reason::InvalidFragment
@@ -76,9 +73,9 @@ fn tcp(context: &XdpContext, packet: &mut Packet) -> Result<(), Reason> {
             Reason::MalformedTransport
         });
     }
-    packet.source_port = ports[0];
-    packet.destination_port = ports[1];
-    packet.tcp_flags = offset_flags[1];
+    packet.source_port = header.u16::<0>();
+    packet.destination_port = header.u16::<2>();
+    packet.tcp_flags = header.u8::<13>();
     if sane(packet.tcp_flags) { Ok(()) } else { Err(Reason::TcpFlags) }
 }
 
@@ -95,13 +92,13 @@ const fn sane(flags: u8) -> bool {
 #[inline(always)]
 fn udp(context: &XdpContext, packet: &mut Packet) -> Result<(), Reason> {
     require(packet, UDP_HEADER)?;
-    let header: [u16; 4] = frame::read(context, packet.transport)?;
-    let length = usize::from(u16::from_be(header[2]));
+    let header = frame::header::<UDP_HEADER>(context, packet.transport)?;
+    let length = usize::from(u16::from_be(header.u16::<4>()));
     if length < UDP_HEADER || (packet.fragment == Fragment::Whole && length > packet.payload) {
         return Err(Reason::MalformedTransport);
     }
-    packet.source_port = header[0];
-    packet.destination_port = header[1];
+    packet.source_port = header.u16::<0>();
+    packet.destination_port = header.u16::<2>();
     Ok(())
 }
 
