@@ -9,6 +9,9 @@
 /// Entries of a bucket.
 pub const WAYS: usize = 8;
 
+/// Key of the table's hash: one number for each 32-bit word of a [`ConnectionKey`].
+pub type HashKey = [u32; 10];
+
 /// Both ends of a connection, put in order so that both directions have the same key.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

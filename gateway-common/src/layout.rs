@@ -2,7 +2,7 @@
 
 /// Version of everything that stays pinned while binaries change: connection table, fragment
 /// table, event ring, counters, generation slot. A binary whose version differs replaces all of it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Program attached to interfaces: it jumps to the generation in force.
 pub const PROGRAM_ENTRY: &str = "clinigate";

@@ -139,7 +139,7 @@ pub struct Config {
     /// with source ports.
     pub source_ports: u32,
     /// Key of the connection table's hash, drawn once a boot.
-    pub hash_key: u32,
+    pub hash_key: crate::connection::HashKey,
     /// 1: TCP connections may be taken up in their middle.
     pub midstream: u32,
     /// 1: place and time come from the frame's metadata ([`TestContext`]), for test runs.

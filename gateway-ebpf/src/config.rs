@@ -1,7 +1,7 @@
 //! The load-time constants, read one field at a time so that the verifier sees each as a known number
 //! and removes the code of features that are off.
 
-use gateway_common::connection::State;
+use gateway_common::connection::{HashKey, State};
 use gateway_common::table::Config;
 
 #[unsafe(no_mangle)]
@@ -11,7 +11,7 @@ static CONFIG: Config = Config {
     destinations: 0,
     services: 0,
     source_ports: 0,
-    hash_key: 0,
+    hash_key: [0; 10],
     midstream: 0,
     test_context: 0,
     timeouts: [0; State::COUNT],
@@ -39,7 +39,6 @@ fields!(
     destinations,
     services,
     source_ports,
-    hash_key,
     midstream,
     test_context,
     neighbour_rate,
@@ -48,6 +47,14 @@ fields!(
     forwarding,
     layered
 );
+
+/// Word `WORD` of the connection table's key.
+#[inline(always)]
+pub(crate) fn hash_key<const WORD: usize>() -> u32 {
+    const { assert!(WORD < size_of::<HashKey>() / size_of::<u32>()) };
+    // SAFETY: within the array; volatile as above.
+    unsafe { core::ptr::read_volatile((&raw const CONFIG.hash_key).cast::<u32>().add(WORD)) }
+}
 
 /// Nanoseconds of idleness after which a connection in `state` ends.
 #[inline(always)]

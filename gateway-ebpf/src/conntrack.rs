@@ -73,22 +73,29 @@ pub(crate) fn slot(packet: &Packet, slot: &mut Slot) {
     slot.tag = (hash >> 48) as u16 | 1;
 }
 
-/// Multiply and fold, keyed by a number drawn at each boot so that nobody outside can aim at a
-/// bucket. The constants are those of `MurmurHash3`'s finalizer.
+/// NH (RFC 4418, 5.2.2) over the words of the key, then folded: words are added to those of a key that is drawn at
+/// each boot before they meet each other, so that nobody outside can tell which ends share a bucket. The
+/// products wait for nothing but their words.
 #[inline(always)]
 fn hash(key: &ConnectionKey) -> u64 {
-    let tail = u64::from(key.low_port) | u64::from(key.high_port) << 16 | u64::from(key.protocol) << 32;
-    let mut hash = u64::from(config::hash_key()) ^ tail;
-    hash = fold(hash ^ key.low[1]);
-    hash = fold(hash ^ key.high[1]);
+    let ports = u64::from(key.low_port) | u64::from(key.high_port) << 16 | u64::from(key.protocol) << 32;
+    let mut hash =
+        nh::<0, 1>(ports).wrapping_add(nh::<2, 3>(key.low[1])).wrapping_add(nh::<4, 5>(key.high[1]));
     // IPv4 has nothing there.
     if key.low[0] | key.high[0] != 0 {
-        hash = fold(hash ^ key.low[0]);
-        hash = fold(hash ^ key.high[0]);
+        hash = hash.wrapping_add(nh::<6, 7>(key.low[0])).wrapping_add(nh::<8, 9>(key.high[0]));
     }
     fold(hash)
 }
 
+#[inline(always)]
+fn nh<const LOW: usize, const HIGH: usize>(words: u64) -> u64 {
+    let low = (words as u32).wrapping_add(config::hash_key::<LOW>());
+    let high = ((words >> 32) as u32).wrapping_add(config::hash_key::<HIGH>());
+    u64::from(low).wrapping_mul(u64::from(high))
+}
+
+/// The constants are those of `MurmurHash3`'s finalizer.
 #[inline(always)]
 const fn fold(value: u64) -> u64 {
     let value = (value ^ value >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);

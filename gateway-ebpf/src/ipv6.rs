@@ -75,8 +75,7 @@ fn fields(header: Header, packet: &mut Packet) -> Result<u8, Reason> {
         return Err(Reason::MalformedIpv6);
     }
     packet.source = [header.u64::<{ at::SOURCE }>(), header.u64::<{ at::SOURCE + 8 }>()];
-    packet.destination =
-        [header.u64::<{ at::DESTINATION }>(), header.u64::<{ at::DESTINATION + 8 }>()];
+    packet.destination = [header.u64::<{ at::DESTINATION }>(), header.u64::<{ at::DESTINATION + 8 }>()];
     packet.hop_limit = header.u8::<{ at::HOP_LIMIT }>();
     packet.is_addressed = true;
     // An IPv4 address in an IPv6 header never stands on the wire (RFC 4291, 2.5.5.2) and would

@@ -45,11 +45,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) const EMPTY: Self = Self {
-        place: PlaceKey { ifindex: 0, outer: 0, vlan: 0 },
-        ethertype: 0,
-        network: 0,
-    };
+    pub(crate) const EMPTY: Self =
+        Self { place: PlaceKey { ifindex: 0, outer: 0, vlan: 0 }, ethertype: 0, network: 0 };
 }
 
 /// The network and transport layers of a frame, or of a packet that an ICMP error quotes.

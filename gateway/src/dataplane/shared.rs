@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use aya::maps::{Array, MapData};
-use gateway_common::connection::WAYS;
+use gateway_common::connection::{HashKey, WAYS};
 use gateway_common::layout::shared;
 
 use super::error::DataplaneError;
@@ -54,7 +54,8 @@ pub(super) fn inspect(pins: &Pins, declared: &Declared) -> Result<Found, Datapla
         present += 1;
         // The kernel writes values of the map's size, whatever we have room for.
         let info = MapData::from_pin(&key).and_then(|map| map.info());
-        fitting += usize::from(info.is_ok_and(|info| info.key_size() == 4 && info.value_size() == 4));
+        let fits = |(key, value)| key == 4 && usize::try_from(value) == Ok(size_of::<HashKey>());
+        fitting += usize::from(info.is_ok_and(|info| fits((info.key_size(), info.value_size()))));
     }
     let used = !pins.generations()?.is_empty() || !pins.entries()?.is_empty();
     let whole = present == shared::ALL.len() + 1;
@@ -81,32 +82,32 @@ pub(super) fn existing_buckets(pins: &Pins) -> Option<u32> {
 }
 
 /// The pinned key of the connection table's hash, drawn and pinned where there is none.
-pub(super) fn hash_key(pins: &Pins) -> Result<u32, DataplaneError> {
+pub(super) fn hash_key(pins: &Pins) -> Result<HashKey, DataplaneError> {
     let path = pins.shared(HASH_KEY);
     let failed =
         |error: aya::maps::MapError| DataplaneError::bpf("cannot keep the hash key")(io::Error::other(error));
     if path.exists() {
         let map = MapData::from_pin(&path).map_err(failed)?;
-        let key = sys::lookup::<u32, u32>(map.fd().as_fd(), &0)
+        let key = sys::lookup::<u32, HashKey>(map.fd().as_fd(), &0)
             .map_err(DataplaneError::bpf("cannot read the hash key"))?;
         return Ok(key.unwrap_or_default());
     }
     let key = random()?;
-    let mut map = Array::<MapData, u32>::create(1, 0).map_err(failed)?;
+    let mut map = Array::<MapData, HashKey>::create(1, 0).map_err(failed)?;
     map.set(0, key, 0).map_err(failed)?;
     map.pin(&path)
         .map_err(|error| DataplaneError::bpf("cannot keep the hash key")(io::Error::other(error)))?;
     Ok(key)
 }
 
-fn random() -> Result<u32, DataplaneError> {
-    let mut bytes = [0_u8; 4];
-    // SAFETY: writes at most four bytes to the array.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got != 4 {
+fn random() -> Result<HashKey, DataplaneError> {
+    let mut key = HashKey::default();
+    // SAFETY: writes at most so many bytes to the array, of which any are numbers.
+    let got = unsafe { libc::getrandom(key.as_mut_ptr().cast(), size_of::<HashKey>(), 0) };
+    if usize::try_from(got) != Ok(size_of::<HashKey>()) {
         return Err(DataplaneError::bpf("cannot draw a random number")(io::Error::last_os_error()));
     }
-    Ok(u32::from_ne_bytes(bytes))
+    Ok(key)
 }
 
 impl Shared {

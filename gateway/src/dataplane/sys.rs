@@ -13,7 +13,7 @@ use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
 use gateway_common::event::Event;
 use gateway_common::forward::{Exit, Leg, TagKey, Tags};
 use gateway_common::place::{Place, PlaceKey};
-use gateway_common::table::{Atom, Config, Lanes, TestContext, TestJudgement};
+use gateway_common::table::{Atom, Config, TestContext, TestJudgement};
 
 // enum bpf_cmd (include/uapi/linux/bpf.h).
 const MAP_LOOKUP_ELEM: u32 = 1;
@@ -45,7 +45,7 @@ unsafe impl Plain for u64 {}
 // SAFETY: as above.
 unsafe impl Plain for Atom {}
 // SAFETY: as above.
-unsafe impl Plain for Lanes {}
+unsafe impl<const N: usize> Plain for [u32; N] {}
 // SAFETY: as above.
 unsafe impl Plain for Bucket {}
 // SAFETY: as above.

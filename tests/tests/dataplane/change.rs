@@ -10,7 +10,7 @@ use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, Xdp
 use clinigate::policy::model::{Interface, InterfaceKind, Policy};
 
 use crate::clinic;
-use crate::place::{self, Place, names, record};
+use crate::place::{self, Place, layout, names, record};
 
 /// The clinic with another interface of the archive's.
 fn with_interface(name: &str, kind: InterfaceKind) -> Image {
@@ -120,7 +120,7 @@ fn another_layout_is_replaced_through_the_same_links() {
         drop(dataplane);
         // What an older binary has left.
         let root = place.options().pin_root;
-        fs::rename(root.join("v1"), root.join("v0")).unwrap();
+        fs::rename(root.join(layout()), root.join("v0")).unwrap();
 
         let mut dataplane = place.open().unwrap();
         assert!(dataplane.active().is_none(), "another layout is not ours to read");
@@ -132,7 +132,7 @@ fn another_layout_is_replaced_through_the_same_links() {
         assert!(applied.layout_replaced);
         assert_eq!((applied.attached.len(), applied.detached.len()), (0, 0));
         assert_eq!(since(&dataplane), attached, "the links are the same");
-        assert_eq!(pins(place), ["links", "v1"]);
+        assert_eq!(pins(place), ["links".to_owned(), layout()]);
         assert!(dataplane.reconcile().unwrap().attached.is_empty());
     });
 }
@@ -144,11 +144,11 @@ fn another_binarys_entry_program_is_replaced_through_the_same_links() {
         dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
         let attached = since(&dataplane);
         drop(dataplane);
-        let layout = place.options().pin_root.join("v1");
-        let own = names(&layout).into_iter().find(|name| name.starts_with("entry-")).unwrap();
-        let before = ProgramInfo::from_pin(layout.join(&own)).unwrap().id();
+        let pinned = place.options().pin_root.join(layout());
+        let own = names(&pinned).into_iter().find(|name| name.starts_with("entry-")).unwrap();
+        let before = ProgramInfo::from_pin(pinned.join(&own)).unwrap().id();
         // What a binary with other programs has left.
-        fs::rename(layout.join(&own), layout.join("entry-0123456789abcdef")).unwrap();
+        fs::rename(pinned.join(&own), pinned.join("entry-0123456789abcdef")).unwrap();
 
         let mut dataplane = place.open().unwrap();
         assert!(dataplane.active().is_some(), "what is in force is adopted");
@@ -157,8 +157,8 @@ fn another_binarys_entry_program_is_replaced_through_the_same_links() {
         let applied = dataplane.apply(&clinic::image(&[104]), record("second")).unwrap();
         assert!(applied.attached.is_empty() && !applied.layout_replaced);
         assert_eq!(since(&dataplane), attached, "the links are the same");
-        assert!(!layout.join("entry-0123456789abcdef").exists());
-        assert_ne!(ProgramInfo::from_pin(layout.join(&own)).unwrap().id(), before);
+        assert!(!pinned.join("entry-0123456789abcdef").exists());
+        assert_ne!(ProgramInfo::from_pin(pinned.join(&own)).unwrap().id(), before);
         assert!(
             loaded_programs().flatten().all(|program| program.id() != before),
             "nothing runs it any more"
@@ -173,17 +173,17 @@ fn maps_of_another_shape_are_replaced_like_a_layout() {
         dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
         let attached = since(&dataplane);
         drop(dataplane);
-        let shared = place.options().pin_root.join("v1/shared");
+        let shared = place.options().pin_root.join(layout()).join("shared");
         fs::remove_file(shared.join("HEALTH")).unwrap();
         Array::<MapData, u64>::create(3, 0).unwrap().pin(shared.join("HEALTH")).unwrap();
 
         let mut dataplane = place.open().unwrap();
         assert!(dataplane.active().is_none());
-        assert_eq!(names(&place.options().pin_root.join("v1")).len(), 3, "what is in force stays pinned");
+        assert_eq!(names(&place.options().pin_root.join(layout())).len(), 3, "what is in force stays pinned");
         let applied = dataplane.apply(&clinic::image(&[104]), record("second")).unwrap();
         assert!(applied.layout_replaced && applied.attached.is_empty());
         assert_eq!(since(&dataplane), attached);
-        assert_eq!(pins(place), ["links", "v1"]);
+        assert_eq!(pins(place), ["links".to_owned(), layout()]);
         assert_eq!(dataplane.counters().unwrap().health.events_lost, 0);
     });
 }

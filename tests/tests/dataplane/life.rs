@@ -5,7 +5,7 @@ use std::fs;
 use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, detach};
 
 use crate::clinic;
-use crate::place::{self, ip, names, record};
+use crate::place::{self, ip, layout, names, record};
 
 #[test]
 fn what_is_applied_outlives_its_controller_and_is_adopted() {
@@ -71,14 +71,14 @@ fn detach_takes_everything_off() {
 fn the_first_generation_may_be_left_half_made_anywhere() {
     place::run(|place| {
         place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
-        let layout = place.options().pin_root.join("v1");
+        let pinned = place.options().pin_root.join(layout());
         // In the reverse of the order in which they are made, as if the first apply had been killed there.
-        let entry = names(&layout).into_iter().find(|name| name.starts_with("entry-")).unwrap();
+        let entry = names(&pinned).into_iter().find(|name| name.starts_with("entry-")).unwrap();
         let steps =
             [vec![entry, "gen-1/egress".to_owned(), "gen-1/judge".to_owned()], vec!["gen-1/V4".to_owned()]];
         for step in steps.into_iter().chain([vec!["gen-1".to_owned()], vec!["shared/EVENTS".to_owned()]]) {
             for pin in step {
-                let path = layout.join(pin);
+                let path = pinned.join(pin);
                 if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
             }
             assert!(place.open().unwrap().active().is_none());
@@ -86,8 +86,8 @@ fn the_first_generation_may_be_left_half_made_anywhere() {
         let mut dataplane = place.open().unwrap();
         assert_eq!(dataplane.apply(&clinic::image(&[104]), record("second")).unwrap().attached.len(), 0);
         assert!(dataplane.reconcile().unwrap().failed.is_empty());
-        assert_eq!(names(&place.options().pin_root), ["links", "v1"]);
-        assert_eq!(names(&layout.join("shared")).len(), 7);
+        assert_eq!(names(&place.options().pin_root), ["links".to_owned(), layout()]);
+        assert_eq!(names(&pinned.join("shared")).len(), 7);
     });
 }
 
@@ -96,7 +96,7 @@ fn detach_needs_neither_state_nor_a_layout_that_it_knows() {
     place::run(|place| {
         place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
         let root = place.options().pin_root;
-        fs::rename(root.join("v1"), root.join("v99")).unwrap();
+        fs::rename(root.join(layout()), root.join("v99")).unwrap();
         let state_dir = place.path("no-directory");
         fs::write(&state_dir, "").unwrap();
         let detached = detach(&Options { state_dir, ..place.options() }).unwrap();
@@ -159,14 +159,14 @@ fn an_interface_that_is_made_anew_is_attached_anew() {
 fn a_half_made_generation_is_removed() {
     place::run(|place| {
         place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
-        let layout = place.options().pin_root.join("v1");
-        let whole = names(&layout.join("gen-1")).len();
+        let pinned = place.options().pin_root.join(layout());
+        let whole = names(&pinned.join("gen-1")).len();
         assert!(whole > 10);
-        fs::create_dir(layout.join("gen-2")).unwrap();
+        fs::create_dir(pinned.join("gen-2")).unwrap();
         let mut dataplane = place.open().unwrap();
-        assert!(!layout.join("gen-2").exists());
+        assert!(!pinned.join("gen-2").exists());
         assert_eq!(dataplane.active().unwrap().generation, 1);
-        assert_eq!(names(&layout.join("gen-1")).len(), whole);
+        assert_eq!(names(&pinned.join("gen-1")).len(), whole);
         dataplane.apply(&clinic::image(&[104]), record("second")).unwrap();
     });
 }

@@ -135,6 +135,11 @@ pub(crate) fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Directory of what outlives programs.
+pub(crate) fn layout() -> String {
+    format!("v{}", gateway_common::layout::VERSION)
+}
+
 /// Names of what stands in a directory, sorted.
 pub(crate) fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).unwrap();

@@ -13,7 +13,7 @@ use clinigate::policy::model::ModeSetting;
 use gateway_common::reason::{Reason, Verdict};
 
 use crate::clinic::{self, SYN};
-use crate::place::{self, Place, Wire, ip, record};
+use crate::place::{self, Place, Wire, ip, layout, record};
 
 fn refused() -> PairKey {
     PairKey {
@@ -114,7 +114,7 @@ fn nothing_gets_through_while_generations_and_layouts_change() {
         for round in 0..6 {
             if round % 2 == 0 {
                 drop(dataplane);
-                fs::rename(root.join("v1"), root.join("v0")).unwrap();
+                fs::rename(root.join(layout()), root.join("v0")).unwrap();
                 dataplane = place.open().unwrap();
             }
             dataplane.apply(&clinic::image(&[104, 200 + round]), record("next")).unwrap();
@@ -137,7 +137,7 @@ fn a_crash_while_a_generation_retires_neither_loses_nor_doubles() {
         settle();
         assert_eq!(refused_packets(&dataplane), 7);
 
-        let pins = place.options().pin_root.join("v1/gen-1");
+        let pins = place.options().pin_root.join(layout()).join("gen-1");
         let totals = place.path("state/totals.json");
         let before = fs::read(&totals).unwrap();
         let description = fs::read(place.path("state/generations/1.json")).unwrap();
@@ -235,7 +235,8 @@ fn without_a_policy_in_force_nothing_passes() {
     place::run(|place| {
         let mut dataplane = place.open().unwrap();
         dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
-        let slot = MapData::from_pin(place.options().pin_root.join("v1/shared/GENERATION")).unwrap();
+        let slot =
+            MapData::from_pin(place.options().pin_root.join(layout()).join("shared/GENERATION")).unwrap();
         ProgramArray::try_from(Map::ProgramArray(slot)).unwrap().clear_index(&0).unwrap();
         let (behind, allowed) = (Wire::on("m0"), clinic::tcp(40000, 104, SYN));
         modality(place).send(&allowed);
