@@ -233,8 +233,8 @@ impl<'a> Rows<'a> {
         let words: Vec<u32> = cells.into_iter().map(|cell| cell.0).collect();
         let row = self.blocks.intern(&words);
         if self.blocks.bytes() > self.limit {
-            let limit = self.limit / (words.len() as u64 * WORD_BYTES);
-            return Err(CompileError::Overlaps { count: row as usize + 1, limit: limit as usize });
+            let count = row as usize + 1;
+            return Err(CompileError::Overlaps { count, limit: count - 1 });
         }
         budget.allow(Self::TABLE, self.blocks.bytes())?;
         Ok(row)
