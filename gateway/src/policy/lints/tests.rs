@@ -364,6 +364,13 @@ fn a_built_in_segment_that_does_not_enforce() {
     assert!(codes(&policy).is_empty(), "only what the text sets");
     policy.segments[0].origin = origin(5);
     assert_eq!(codes(&policy), ["builtin-not-enforced"]);
+    let says = |policy: &Policy, mode: &str| {
+        let start = format!("`wan` is set to {mode}: ");
+        lint(policy).iter().any(|found| found.message.starts_with(&start))
+    };
+    assert!(says(&policy, "audit"));
+    policy.segments[0].mode = ModeSetting::Observe;
+    assert!(says(&policy, "observe"));
     policy.segments[0].mode = ModeSetting::Enforce;
     let unknown = &mut policy.segments[usize::from(SegmentId::UNKNOWN.0)];
     (unknown.mode, unknown.origin) = (ModeSetting::Observe, origin(6));
@@ -395,6 +402,15 @@ fn records_of_rules() {
     };
     assert!(!v6(0, part(0x0201, 0x0201)), "one address of each IP version are one host");
     assert!(v6(1, part(0x0201, 0x0201)) && v6(0, part(0x0201, 0x0202)));
+}
+
+#[test]
+fn a_service_of_the_text_that_no_rule_names() {
+    let mut policy = policy(vec![flow(whole(A), whole(B), &[0, 2])]);
+    policy.services[3].origin = None;
+    let found = lint(&policy).into_iter().filter(|found| found.code == "unused-service");
+    let messages: Vec<String> = found.map(|found| found.message).collect();
+    assert_eq!(messages, ["no rule uses service `s1`", "no rule uses service `tcp`"]);
 }
 
 #[test]

@@ -198,6 +198,8 @@ mod tests {
         assert_eq!(read(map), is("{s:{c:{d:2} e:3} t:4}", &[3], &["a", "b", "1"]));
         let list = "s:\n- a\n- [b\n- c: 1\n  d: 2\nt: 3\n";
         assert_eq!(read(list), is("{s:[a {c:1 d:2}] t:3}", &[3], &["-", "b"]));
+        let comment = "s:\n# first\n\n  a: { b: [1 }\n # of c\n  c: 2\n";
+        assert_eq!(read(comment), is("{s:{c:2}}", &[4], &["a", "b", "1", "of", "c"]));
         let all = "s:\n  a: [1\n  b: {2\nt: 3\n";
         assert_eq!(read(all), is("{t:3}", &[2, 3], &["a", "1", "b", "2"]));
     }

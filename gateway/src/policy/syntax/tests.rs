@@ -69,7 +69,7 @@ fn every_node_knows_its_place() {
         match value {
             Value::List(items) => nodes.extend(items.into_iter().rev()),
             Value::Map(entries) => {
-                nodes.extend(entries.into_iter().rev().flat_map(|(key, value)| [value, key]))
+                nodes.extend(entries.into_iter().rev().flat_map(|(key, value)| [value, key]));
             }
             _ => {}
         }
