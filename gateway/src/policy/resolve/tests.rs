@@ -158,6 +158,15 @@ fn an_interface_is_one_thing() {
     assert_eq!(codes("segments: { s: 7 }\ninterfaces: { a: { access: s } }").len(), 1);
 }
 
+/// What is missing from it was said already.
+#[test]
+fn a_list_with_a_mistake_is_not_called_empty() {
+    assert_eq!(codes("groups: { g: [] }"), ["empty-list 1"]);
+    assert_eq!(codes("groups: { g: [true] }"), ["type 1"]);
+    let flow = |from: &str| codes(&format!("flows: [{{ name: a, from: {from}, to: any, services: ntp }}]"));
+    assert_eq!((flow("[]"), flow("[true]")), (vec!["empty-list 1".to_owned()], vec!["type 1".to_owned()]));
+}
+
 #[test]
 fn a_review_is_a_day() {
     let rule = |day: &str| {
