@@ -168,6 +168,16 @@ fn a_list_with_a_mistake_is_not_called_empty() {
 }
 
 #[test]
+fn multicast_listens_and_nobody_is_unknown() {
+    let flow =
+        |from: &str, to: &str| format!("flows: [{{ name: a, from: {from}, to: {to}, services: ntp }}]");
+    assert_eq!(codes(&flow("multicast", "pacs")), ["bad-endpoint 1"]);
+    assert_eq!(codes("groups: { g: [multicast] }"), ["bad-endpoint 1"]);
+    assert_eq!(codes(&flow("pacs", "unknown")), ["bad-endpoint 1"]);
+    assert_eq!(policy(&flow("pacs", "multicast")).rules[0].to.segments, [SegmentId::MULTICAST].into());
+}
+
+#[test]
 fn a_review_is_a_day() {
     let rule = |day: &str| {
         format!("flows: [{{ name: a, from: pumps, to: pacs, services: dicom, review: '{day}' }}]")
