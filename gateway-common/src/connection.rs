@@ -37,9 +37,9 @@ pub struct ConnectionKey {
 pub enum State {
     /// No connection: the entry is free.
     Free = 0,
-    /// TCP: SYN seen.
+    /// TCP: SYN seen; or taken up in its middle, and seen from the initiator only.
     SynSent = 1,
-    /// TCP: SYN and SYN-ACK seen.
+    /// TCP: SYN and SYN-ACK seen; or taken up in its middle, and seen from the responder only.
     SynReceived = 2,
     /// TCP: handshake complete, or taken up in its middle and seen from both sides.
     Established = 3,

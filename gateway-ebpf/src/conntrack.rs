@@ -296,11 +296,12 @@ pub(crate) fn from_initiator(connection: &Connection, slot: &Slot) -> bool {
     (connection.flags & Connection::HIGH_INITIATED != 0) == slot.source_is_high
 }
 
-/// The state in which a first packet puts a connection.
+/// The state in which a first packet puts a connection. `answers`: it is the responder's, of one that is
+/// taken up in its middle.
 #[inline(always)]
-pub(crate) fn first_state(protocol: u8, midstream: bool) -> State {
+pub(crate) fn first_state(protocol: u8, answers: bool) -> State {
     match protocol {
-        protocol::TCP if midstream => State::Established,
+        protocol::TCP if answers => State::SynReceived,
         protocol::TCP => State::SynSent,
         protocol::UDP => State::UdpNew,
         protocol::ICMP | protocol::ICMPV6 => State::Echo,
@@ -315,7 +316,7 @@ pub(crate) fn is_opening(packet: &Packet) -> bool {
 }
 
 /// Whether a packet goes on with the connection that its addresses name: not where it asks for a new
-/// one on the ends of one that has closed, nor where an echo goes the way of replies, or is none at all
+/// one on the ends of one that has closed or as the other end of one that is established, nor where an echo goes the way of replies, or is none at all
 /// (an ICMP message without an identifier has the key of the echo with identifier 0).
 #[inline(always)]
 pub(crate) fn continues(connection: &Connection, slot: &Slot, packet: &Packet) -> bool {
@@ -323,6 +324,10 @@ pub(crate) fn continues(connection: &Connection, slot: &Slot, packet: &Packet) -
         return true;
     }
     if packet.protocol == protocol::TCP {
+        let established = connection.state == State::Established as u8;
+        if established && is_opening(packet) && !from_initiator(connection, slot) {
+            return false;
+        }
         let closed = connection.state == State::FinWait as u8
             || connection.state == State::Closing as u8
             || connection.state == State::Reset as u8;
@@ -378,8 +383,8 @@ const fn fin(packet: &Packet, from_initiator: bool) -> u8 {
     }
 }
 
-/// The state after a TCP segment with `flags`; `closing` has the connection's FIN bits with this
-/// segment's.
+/// The state after a TCP segment with `flags`; `closing` has the connection's flags with the FIN bits of this
+/// segment. One that was taken up in its middle had its handshake before: it waits for its other end only.
 ///
 /// A reset shortens the connection's life to seconds and does not end it: the ends know best whether
 /// the reset was theirs (RFC 5961), and a segment that follows shows that it was not.
@@ -394,6 +399,9 @@ fn tcp(state: u8, flags: u8, closing: u8, from_initiator: bool) -> u8 {
     if state == State::SynSent as u8 {
         if flags & flag::SYN != 0 && !from_initiator {
             return State::SynReceived as u8;
+        }
+        if closing & Connection::MIDSTREAM != 0 && !from_initiator {
+            return State::Established as u8;
         }
         return state;
     }

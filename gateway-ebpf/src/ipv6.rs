@@ -5,7 +5,7 @@ use aya_ebpf::programs::XdpContext;
 use gateway_common::reason::Reason;
 
 use crate::maps::WALKED;
-use crate::packet::{Fragment, Packet, Walked, protocol};
+use crate::packet::{Fragment, Packet, Walked};
 use crate::{frame, outcome};
 
 /// The fixed header, and where its fields stand.
@@ -182,8 +182,9 @@ fn fragment(context: &XdpContext, offset: usize, walked: &mut Walked) -> Result<
     walked.identification = header.identification;
     let offset_more = u16::from_be(header.offset_more);
     if offset_more & !7 != 0 {
-        // As for IPv4: a second fragment that begins inside the transport header could rewrite it.
-        if header.next == protocol::TCP && offset_more >> 3 < 3 {
+        // As for IPv4: a second fragment that begins inside the transport header could rewrite it. Whatever
+        // it says it carries: who puts them together believes the first (RFC 8200, 4.5).
+        if offset_more >> 3 < 3 {
             return Err(Reason::InvalidFragment);
         }
         walked.fragment = Fragment::Later;
@@ -192,6 +193,11 @@ fn fragment(context: &XdpContext, offset: usize, walked: &mut Walked) -> Result<
         return Ok(true);
     }
     if offset_more & 1 != 0 {
+        // Behind further headers a transport header may stand anywhere, where a second fragment could
+        // rewrite it.
+        if header.next != extension::FRAGMENT && is_extension(header.next) {
+            return Err(Reason::InvalidFragment);
+        }
         walked.fragment = Fragment::First;
     }
     Ok(false)

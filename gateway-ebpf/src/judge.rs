@@ -133,6 +133,16 @@ fn first(
     new: &mut Connection,
     now: u64,
 ) -> Result<Reason, Reason> {
+    let icmp = packet.protocol == protocol::ICMP || packet.protocol == protocol::ICMPV6;
+    if packet.fragment == Fragment::Later {
+        // Its first was of a connection that is gone. What it was, a SYN or an echo, only that one said.
+        if packet.protocol == protocol::TCP {
+            return Err(Reason::NotInConnection);
+        }
+        if icmp {
+            return Err(Reason::UnknownFragment);
+        }
+    }
     let midstream = packet.protocol == protocol::TCP && !conntrack::is_opening(packet);
     if midstream && (config::midstream() == 0 || packet.tcp_flags & transport::flag::RST != 0) {
         return Err(Reason::NotInConnection);
@@ -158,7 +168,6 @@ fn first(
     if !cell.is_allow() {
         return Err(if cell == Cell::NO_RULE { Reason::NoFlow } else { Reason::Denied });
     }
-    let icmp = packet.protocol == protocol::ICMP || packet.protocol == protocol::ICMPV6;
     if destination.flags & Atom::GROUP != 0 || (icmp && !transport::is_echo_request(packet)) {
         if packet.fragment == Fragment::First && !icmp {
             fragments::record(packet, now);
@@ -187,7 +196,7 @@ fn describe(
     midstream: bool,
     by_initiator: bool,
 ) {
-    let state = conntrack::first_state(packet.protocol, midstream) as u8;
+    let state = conntrack::first_state(packet.protocol, midstream && !by_initiator) as u8;
     new.expires = now + config::timeout(state);
     new.generation = config::generation();
     new.rule = judgement.rule;

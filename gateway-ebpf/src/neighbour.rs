@@ -98,6 +98,10 @@ pub(crate) fn control(
                 }
                 let target: [u64; 2] = frame::read(context, packet.transport + TARGET)?;
                 if packet.icmp_type == icmpv6::NEIGHBOUR_ADVERTISEMENT {
+                    // It would be the IPv4 host's.
+                    if frame::is_mapped(target) {
+                        return Err(Reason::SpoofedNeighbour);
+                    }
                     belongs(target, place)?;
                 }
             }

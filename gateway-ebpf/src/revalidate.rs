@@ -24,6 +24,11 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
     let destination = classify::atom(to).ok_or(Reason::Internal)?;
     // Whose address is good in every segment is known by its place alone.
     let is_of_gateway = connection.flags & Connection::GATEWAY != 0;
+    // An address that the gateway has lost may be anybody's by now. One that it has just got may not have
+    // come into force yet.
+    if is_of_gateway && connection.generation != 0 && source.segment != SEGMENT_GATEWAY {
+        return Err(revoke(connection));
+    }
     if !is_of_gateway && source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
         let key =
             PlaceKey { ifindex: connection.ifindex[0], outer: connection.outer[0], vlan: connection.vlan[0] };
@@ -34,7 +39,7 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
         // Both sides show their place anew before they are believed.
         connection.ifindex = [0; 2];
     }
-    if connection.flags & Connection::GATEWAY == 0 {
+    if !is_of_gateway {
         let is_icmp = connection.state == State::Echo as u8;
         let icmp_type = if !is_icmp {
             0

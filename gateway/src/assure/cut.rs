@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use gateway_common::connection::State;
-use gateway_common::place::{Place, PlaceKey, SEGMENT_UNKNOWN};
+use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN};
 use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::{Atom, NO_RULE};
 
@@ -209,6 +209,11 @@ impl<'i> Judge<'i> {
                 let verdict = image.manifest.verdict(from, other.segment, reason);
                 refused = Some(strictest(refused, (reason, verdict, None)));
             }
+        }
+        // An address that the gateway loses takes its connections along; one that nobody has answered yet may be new.
+        if connection.of_gateway && connection.places[1].is_some() && source.segment != SEGMENT_GATEWAY {
+            let verdict = image.manifest.verdict(destination.segment, source.segment, Reason::Revoked);
+            refused = Some(strictest(refused, (Reason::Revoked, verdict, None)));
         }
         // The gateway's own are not judged by rules; nor is what no interface of the policy sees.
         let mut rule = None;

@@ -7,7 +7,8 @@
 //!   theirs (RFC 5961). A segment that follows brings it back. The initiator's own, before anybody has
 //!   answered, changes nothing: else a segment after it would bring to life what nobody took up.
 //! - A plain SYN on the ends of a connection that is closing or reset asks for a new one, which is
-//!   judged like any.
+//!   judged like any; so does the responder's where it is established.
+//! - A connection that is taken up in its middle waits for its other end as one that has just begun does.
 //! - An echo connection has the initiator's requests and the responder's replies. A request of the
 //!   responder with the same identifier is no part of it.
 
@@ -42,15 +43,17 @@ pub struct Connection {
     pub rule: Option<RuleId>,
     /// The gateway opened it.
     pub of_gateway: bool,
+    /// It was taken up in its middle.
+    pub midstream: bool,
     /// FIN seen from the initiator and from the responder.
     pub fin: [bool; 2],
 }
 
-/// The state in which its first packet puts a connection.
-pub(super) fn first_state(packet: &Packet) -> State {
+/// The state in which its first packet, the initiator's or not, puts a connection.
+pub(super) fn first_state(packet: &Packet, by_initiator: bool) -> State {
     match packet.payload {
-        Payload::Tcp { .. } if packet.is_opening() => State::SynSent,
-        Payload::Tcp { .. } => State::Established,
+        Payload::Tcp { .. } if by_initiator => State::SynSent,
+        Payload::Tcp { .. } => State::SynReceived,
         Payload::Udp { .. } => State::UdpNew,
         Payload::Echo { .. } => State::Echo,
         _ => State::Other,
@@ -73,7 +76,9 @@ impl Connection {
 
     /// Whether the packet asks for a new connection in place of this one.
     pub(super) fn is_reopened_by(&self, packet: &Packet) -> bool {
-        packet.is_opening() && matches!(self.state, State::FinWait | State::Closing | State::Reset)
+        let is_closed = matches!(self.state, State::FinWait | State::Closing | State::Reset);
+        let is_others = self.state == State::Established && !self.is_from_initiator(packet);
+        packet.is_opening() && (is_closed || is_others)
     }
 
     /// Whether the packet comes from the initiator.
@@ -107,6 +112,7 @@ impl Connection {
         }
         match self.state {
             State::SynSent if has(flag::SYN) && !from_initiator => State::SynReceived,
+            State::SynSent if self.midstream && !from_initiator => State::Established,
             State::SynSent => State::SynSent,
             State::SynReceived if has(flag::ACK) && !has(flag::SYN) && from_initiator => State::Established,
             State::SynReceived => State::SynReceived,

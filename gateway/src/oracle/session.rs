@@ -6,14 +6,16 @@
 //!    (`unknown-fragment`).
 //! 3. The source guard: [`Oracle::admit`].
 //! 4. Its connection, but for a sender that [`Oracle::confine`] stops. One that another generation judged
-//!    is judged again by its first packet since: it stays, or it ends here (`revoked`). The gateway's own always stay.
+//!    is judged again by its first packet since: it stays, or it ends here (`revoked`). The gateway's own
+//!    stay for as long as it has their address.
 //! 5. Neighbour discovery and group membership, which never leave the link.
 //! 6. [`Oracle::confine`].
 //! 7. ICMP errors: allowed where the packet they quote is of a live connection and was sent by
 //!    the error's destination.
-//! 8. TCP other than a plain SYN: `not-in-connection`, unless the policy takes connections up in
+//! 8. Later fragments of TCP and ICMP whose connection is gone are dropped.
+//! 9. TCP other than a plain SYN: `not-in-connection`, unless the policy takes connections up in
 //!    their middle, from either side; never by a reset.
-//! 9. The rules.
+//! 10. The rules.
 //!
 //! Only allowed packets leave state behind. Groups (multicast, broadcast) and ICMP other than
 //! echo requests get none: each of their packets is judged by itself. A first fragment is
@@ -107,8 +109,8 @@ impl Gateway {
             Ok(here) => here,
             Err(reason) => return Decision::unknown_place(reason),
         };
-        let destination_segment = oracle.destination_segment(packet.destination);
-        let (reason, rule) = match self.judge(now, arrival, here, packet) {
+        let mut destination_segment = oracle.destination_segment(packet.destination);
+        let (reason, rule) = match self.judge(now, arrival, here, packet, &mut destination_segment) {
             Ok(finding) => finding,
             Err(reason) => (reason, None),
         };
@@ -146,12 +148,14 @@ impl Gateway {
         }
     }
 
+    /// Judges a packet; `destination_segment` is then where its destination was heard, if only that tells.
     fn judge(
         &mut self,
         now: u64,
         arrival: Arrival<'_>,
         here: SegmentId,
         packet: &Packet,
+        destination_segment: &mut SegmentId,
     ) -> Result<Finding, Reason> {
         if is_mapped(packet.source) || is_mapped(packet.destination) {
             return Err(Reason::Martian);
@@ -192,6 +196,10 @@ impl Gateway {
                 } else {
                     connection.responder = Some(sender);
                 }
+                let other = if from_initiator { connection.responder } else { Some(connection.initiator) };
+                if let Some(Party::Nameless(segment)) = other {
+                    *destination_segment = segment;
+                }
                 connection.advance(packet, now, settings);
                 self.remember(now, packet);
                 return Ok(finding);
@@ -217,6 +225,15 @@ impl Gateway {
     fn revalidate(&mut self, flow: Flow) -> Finding {
         let key = unordered(flow);
         let connection = self.connections.get_mut(&key).expect("the caller has found it");
+        // An address that the gateway has lost may be anybody's by now. One that it has just got may not have
+        // come into force yet.
+        if connection.of_gateway
+            && ![0, self.generation].contains(&connection.generation)
+            && self.policy.segment_of(connection.flow.source.0) != SegmentId::GATEWAY
+        {
+            self.connections.remove(&key);
+            return (Reason::Revoked, None);
+        }
         if connection.generation != self.generation && !connection.of_gateway {
             let oracle = Oracle::new(&self.policy);
             // Whoever has no address of a segment is of the segment that is now where it was seen.
@@ -271,6 +288,14 @@ impl Gateway {
         sender: Party,
         packet: &Packet,
     ) -> Result<Finding, Reason> {
+        // Its first was of a connection that is gone. What it was, a SYN or an echo, only that one said.
+        if packet.is_later() {
+            match packet.protocol() {
+                1 | 58 => return Err(Reason::UnknownFragment),
+                6 => return Err(Reason::NotInConnection),
+                _ => {}
+            }
+        }
         let is_middle = matches!(packet.payload, Payload::Tcp { .. }) && !packet.is_opening();
         let is_reset = matches!(packet.payload, Payload::Tcp { flags, .. } if flags & flag::RST != 0);
         if is_middle && (is_reset || !self.policy.settings.midstream) {
@@ -316,7 +341,8 @@ impl Gateway {
             Sender::Responder(party) => (reversed(flow), None, Some(party)),
         };
         let connection = self.opened(now, forward, initiator, packet, rule);
-        self.connections.insert(unordered(flow), Connection { place, responder, ..connection });
+        let midstream = is_middle;
+        self.connections.insert(unordered(flow), Connection { place, responder, midstream, ..connection });
         self.remember(now, packet);
         (if is_middle { Reason::MidStream } else { Reason::Flow }, rule)
     }
@@ -329,7 +355,7 @@ impl Gateway {
         packet: &Packet,
         rule: Option<RuleId>,
     ) -> Connection {
-        let state = first_state(packet);
+        let state = first_state(packet, packet.flow() == Some(flow));
         Connection {
             flow,
             initiator,
@@ -340,6 +366,7 @@ impl Gateway {
             generation: self.generation,
             rule,
             of_gateway: false,
+            midstream: false,
             fin: [false; 2],
         }
     }

@@ -308,6 +308,12 @@ fn the_gateways_own_connections_get_their_replies_and_outlive_changes() {
     bench.gateway.apply(policy());
     let decision = bench.gateway.arrives(bench.now, at("wan0"), &answer);
     assert_eq!((decision.reason, decision.rule), (Reason::Established, None));
+    // But not its address.
+    let mut renumbered = policy();
+    renumbered.segments[1].ranges.v4 = vec![(0x0a0a_2802, 0x0a0a_2802)];
+    bench.gateway.apply(renumbered);
+    let decision = bench.gateway.arrives(bench.now, at("wan0"), &answer);
+    assert_eq!((decision.reason, decision.rule), (Reason::Revoked, None));
 }
 
 #[test]

@@ -434,16 +434,21 @@ impl Policy {
 }
 
 /// Whether packets to `address` end at the gateway whatever its own addresses are: limited
-/// broadcast, link-local and unspecified addresses, groups of one link (RFC 5771: 224.0.0.0/24;
+/// broadcast, loopback, link-local and unspecified addresses, groups of one link (RFC 5771: 224.0.0.0/24;
 /// RFC 4291: `ff01::/16`, `ff02::/16`).
 pub fn ends_at_gateway(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
-            v4.is_broadcast() || v4.is_unspecified() || v4.is_link_local() || v4.octets()[..3] == [224, 0, 0]
+            v4.is_broadcast()
+                || v4.is_loopback()
+                || v4.is_unspecified()
+                || v4.is_link_local()
+                || v4.octets()[..3] == [224, 0, 0]
         }
         IpAddr::V6(v6) => {
             let first = v6.segments()[0];
             v6.is_unspecified()
+                || v6.is_loopback()
                 || v6.is_unicast_link_local()
                 || first & 0xff0f == 0xff01
                 || first & 0xff0f == 0xff02

@@ -38,13 +38,15 @@ pub enum Defect {
     WrongIcmp,
     /// A first fragment too short for its transport header.
     ShortFirst,
-    /// A later fragment that would rewrite a TCP header.
+    /// A later fragment that would rewrite a TCP header; over IPv6 whatever it says it carries.
     Overlap,
+    /// IPv6: a first fragment with an extension header behind the fragment header.
+    ExtensionInFirst,
 }
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::CutHeader,
         Self::CutEnd,
         Self::Version,
@@ -59,6 +61,7 @@ impl Defect {
         Self::WrongIcmp,
         Self::ShortFirst,
         Self::Overlap,
+        Self::ExtensionInFirst,
     ];
 
     /// The reason for which `packet` with this defect is dropped, and its destination where that can
@@ -88,6 +91,8 @@ impl Defect {
                 Reason::InvalidFragment
             }
             (Self::Overlap, Payload::Tcp { .. }) if packet.is_later() => Reason::InvalidFragment,
+            (Self::Overlap, _) if packet.is_later() && !is_v4 => Reason::InvalidFragment,
+            (Self::ExtensionInFirst, _) if is_first && !is_v4 => Reason::InvalidFragment,
             _ => return None,
         };
         let reason =
@@ -136,6 +141,11 @@ impl Defect {
             }
             Self::Overlap if is_v4 => network[7] = 1,
             Self::Overlap => network[header + 2..header + 4].copy_from_slice(&(2u16 << 3).to_be_bytes()),
+            Self::ExtensionInFirst => {
+                let next = std::mem::replace(&mut network[header], 60);
+                network.splice(transport..transport, [next, 0, 1, 4, 0, 0, 0, 0]);
+                set_length(&mut network, false);
+            }
             Self::TcpFlags | Self::WrongIcmp => {}
         }
         [link, &network].concat()

@@ -120,11 +120,11 @@ fn ip(packet: &Packet, body: &[u8], dress: u8) -> Vec<u8> {
                 header.extend(identification.to_be_bytes());
                 chain.push((44, header));
             }
-            // What follows the fragment header stands in the first fragment only.
-            if has(dress::AUTHENTICATION) && !packet.is_later() {
+            // Between a fragment header and the transport header nothing may stand.
+            if has(dress::AUTHENTICATION) && packet.fragment == Fragment::Whole {
                 chain.push((51, vec![0, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 9, 9, 9, 9]));
             }
-            if has(dress::DESTINATION) && !packet.is_later() {
+            if has(dress::DESTINATION) && packet.fragment == Fragment::Whole {
                 chain.push((60, vec![0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]));
             }
             ipv6(packet, (source, destination), chain, body)

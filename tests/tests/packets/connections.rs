@@ -61,6 +61,18 @@ fn promise_3_both_directions_of_a_tcp_connection() {
 }
 
 #[test]
+fn promise_3_the_other_end_opens_nothing_on_the_same_ports() {
+    let mut bench = established();
+    bench.frame("SYN of the listener", "b0", &from_server(SYN), drop(Reason::NoFlow));
+    bench.frame("which disturbs nothing", "b0", &from_server(ACK), pass(Reason::Established, "store"));
+    bench.frame("SYN of the initiator", "a0", &from_client(SYN), pass(Reason::Established, "store"));
+    // Both ends open at once (RFC 9293, 3.5).
+    let mut bench = Bench::ward();
+    bench.frame("SYN", "a0", &from_client(SYN), pass(Reason::Flow, "store"));
+    bench.frame("SYN of the other end", "b0", &from_server(SYN), pass(Reason::Established, "store"));
+}
+
+#[test]
 fn promise_3_a_tcp_packet_without_a_connection_is_dropped() {
     let mut bench = Bench::ward();
     for flags in [ACK, SYN | ACK, FIN | ACK, RST, RST | ACK] {
@@ -131,6 +143,21 @@ fn nobody_fills_the_table_for_a_day_by_himself() {
     bench.frame("ACK", "a0", &from_client(ACK), pass(Reason::Established, "store"));
     bench.wait(61);
     assert_eq!(bench.live(), 0);
+
+    // Nor where connections are taken up in their middle.
+    let mut bench = Bench::new(&format!("{WARD}\nsettings: {{ midstream: true }}\n"));
+    bench.frame("ACK", "a0", &from_client(ACK), pass(Reason::MidStream, "store"));
+    bench.frame("ACK again", "a0", &from_client(ACK), pass(Reason::Established, "store"));
+    bench.wait(61);
+    assert_eq!(bench.live(), 0);
+    bench.frame("of the listener", "b0", &from_server(ACK), pass(Reason::MidStream, "store"));
+    bench.frame("again", "b0", &from_server(ACK), pass(Reason::Established, "store"));
+    bench.wait(61);
+    assert_eq!(bench.live(), 0);
+    bench.frame("of one end", "a0", &from_client(ACK), pass(Reason::MidStream, "store"));
+    bench.frame("and of the other", "b0", &from_server(ACK), pass(Reason::Established, "store"));
+    bench.wait(24 * 3_600 - 2);
+    bench.frame("a quiet day", "b0", &from_server(ACK), pass(Reason::Established, "store"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use gateway_common::reason::Reason;
 
-use crate::bench::{Bench, drop, pass};
+use crate::bench::{Bench, WARD, drop, pass};
 use crate::frame::{IPV4, IPV6, SYN, TCP, UDP, ethernet, ipv4, ipv6, tcp_header, udp_header};
 
 const MORE: u16 = 0x2000;
@@ -87,6 +87,24 @@ fn promise_6_fragments_that_could_rewrite_a_header_are_dropped() {
     bench.frame("second at 24 bytes", "a0", &v4(own, TCP, 3, &[0; 16]), pass(Reason::Established, "store"));
 }
 
+/// A later fragment does not say whether its datagram was a SYN or an echo request.
+#[test]
+fn promise_6_fragments_whose_connection_is_gone_open_none() {
+    let settings = "settings: { midstream: true, timeouts: { syn-sent: 5s, echo: 5s } }";
+    let mut bench = Bench::new(&format!("{WARD}\n{settings}\n"));
+    let own = [10, 0, 1, 5];
+    let syn = [&tcp_header((1, 104), SYN)[..], &[0; 4]].concat();
+    bench.frame("SYN", "a0", &v4(own, TCP, MORE, &syn), pass(Reason::Flow, "store"));
+    bench.frame("later", "a0", &v4(own, TCP, 3, &[7; 16]), pass(Reason::Established, "store"));
+    bench.wait(6);
+    bench.frame("too late", "a0", &v4(own, TCP, 3, &[7; 16]), drop(Reason::NotInConnection));
+    let echo = [8, 0, 0, 0, 0, 7, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    bench.frame("echo request", "a0", &v4(own, 1, MORE, &echo), pass(Reason::Flow, "reach"));
+    bench.frame("later", "a0", &v4(own, 1, 2, &[7; 16]), pass(Reason::Established, "reach"));
+    bench.wait(6);
+    bench.frame("too late", "a0", &v4(own, 1, 2, &[7; 16]), drop(Reason::UnknownFragment));
+}
+
 #[test]
 fn promise_6_ipv6_fragments() {
     let mut bench = Bench::ward();
@@ -103,6 +121,15 @@ fn promise_6_ipv6_fragments() {
     bench.frame("TCP at 8 bytes", "a0", &v6(TCP, 1, false, 12, &[0; 16]), drop(Reason::InvalidFragment));
     bench.frame("TCP at 16 bytes", "a0", &v6(TCP, 2, false, 12, &[0; 16]), drop(Reason::InvalidFragment));
     bench.frame("TCP at 24 bytes", "a0", &v6(TCP, 3, false, 12, &[0; 16]), drop(Reason::UnknownFragment));
+    // Who puts an IPv6 datagram together does not look at what its later fragments say they carry.
+    bench.frame("UDP at 16 bytes", "a0", &v6(UDP, 2, false, 9, &[0; 16]), drop(Reason::InvalidFragment));
+    let options = [UDP, 0, 1, 4, 0, 0, 0, 0];
+    bench.frame(
+        "a header between the fragment header and the ports",
+        "a0",
+        &v6(60, 0, true, 13, &[&options[..], &first_part((1, 53))].concat()),
+        drop(Reason::InvalidFragment),
+    );
     let twice = [44, 0, 0, 1, 0, 0, 0, 9, UDP, 0, 0, 1, 0, 0, 0, 9];
     let payload = [&twice[..], &first_part((1, 53))].concat();
     let from = "fd00:1::5".parse().unwrap();

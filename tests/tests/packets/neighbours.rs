@@ -95,6 +95,7 @@ fn promise_6_neighbour_discovery() {
     bench.frame("of a link-local", "a0", &tell("fe80::5"), link_local());
     bench.frame("of another segment's", "a0", &tell("fd00:2::5"), drop(Reason::SpoofedNeighbour));
     bench.frame("of the gateway's", "a0", &tell("fd00:1::1"), drop(Reason::SpoofedNeighbour));
+    bench.frame("of an IPv4 address", "a0", &tell("::ffff:10.0.1.5"), drop(Reason::SpoofedNeighbour));
     let short = packet("fd00:1::5", "fd00:1::1", ICMPV6, &icmp_header(136, 0, [0, 0]));
     let mut short_near = short.clone();
     short_near[14 + 7] = 255;

@@ -100,6 +100,14 @@ fn promise_11_the_gateway_is_reached_only_by_a_flow() {
         &tcp("203.0.113.9", "198.51.100.1", (1, 22), SYN),
         drop(Reason::NoFlow),
     );
+    // It has loopback addresses too, whatever a flow to the world says.
+    let mut open = Bench::new(
+        &WARD.replace("flows:", "flows:\n  - { name: out, from: [alpha], to: [wan], services: [tcp/443] }"),
+    );
+    let out = |to: &str| tcp(if to.contains(':') { "fd00:1::5" } else { "10.0.1.5" }, to, (1, 443), SYN);
+    open.frame("the world", "a0", &out("198.51.100.9"), pass(Reason::Flow, "out"));
+    open.frame_between("loopback", "a0", &out("127.0.0.1"), drop(Reason::NoFlow), ("alpha", "gateway"));
+    open.frame_between("IPv6 loopback", "a0", &out("::1"), drop(Reason::NoFlow), ("alpha", "gateway"));
     let discover = udp("0.0.0.0", "255.255.255.255", (68, 67));
     bench.frame("DHCP before an address", "a0", &discover, pass(Reason::Flow, "lease"));
     bench.frame("DHCP without a flow", "b0", &discover, drop(Reason::NoFlow));
@@ -134,6 +142,20 @@ fn promise_11_replies_to_the_gateway_pass() {
         &udp("239.1.1.1", "10.0.1.1", (5353, 5353)),
         drop(Reason::Martian),
     );
+}
+
+#[test]
+fn promise_8_an_address_that_the_gateway_loses_takes_its_connections_along() {
+    let mut bench = Bench::ward();
+    bench.now = coarse_now();
+    let reply = tcp("203.0.113.9", "198.51.100.1", (443, 50_000), ACK);
+    bench.sends("a SYN", &tcp("198.51.100.1", "203.0.113.9", (50_000, 443), SYN));
+    bench.frame("its reply", "w0", &reply, pass_unruled(Reason::Established));
+    bench.swap(&format!("{WARD}\n"));
+    bench.frame("under another policy", "w0", &reply, pass_unruled(Reason::Established));
+    bench.swap(&WARD.replace("198.51.100.1", "198.51.100.2"));
+    bench.frame("to somebody else by now", "w0", &reply, drop(Reason::Revoked));
+    bench.frame("again", "w0", &reply, drop(Reason::NotInConnection));
 }
 
 #[test]

@@ -13,6 +13,7 @@ const BEFORE: &str = "
 interfaces:
   trunk0: { trunk: [10, 20, 30] }
   wan0: { wan: true }
+gateway: { addresses: [10.0.20.1] }
 segments:
   pumps: { vlan: 10, subnets: [10.0.10.0/24, \"fd00:10::/64\"], mode: enforce }
   server: { vlan: 20, subnets: [10.0.20.0/24, \"fd00:20::/64\"], mode: enforce }
@@ -110,9 +111,19 @@ fn the_modes_decide_whether_it_is_cut() {
 
 #[test]
 fn the_gateways_own_stay_whatever_the_rules_say() {
-    let own = Connection { places: [None, Some(arrival("trunk0", 20))], of_gateway: true, ..alarm() };
+    let own = Connection {
+        initiator: ("10.0.20.1".parse().unwrap(), 40000),
+        places: [None, Some(arrival("trunk0", 20))],
+        of_gateway: true,
+        ..alarm()
+    };
     assert_eq!(fate(&[("tcp/3613, ", "")], &own).reason, Reason::Established);
     assert_eq!(fate(&[("[10, 20, 30]", "[10, 30]")], &own).verdict, Verdict::Drop);
+    // But not longer than it has their address.
+    let renumbered = [("addresses: [10.0.20.1]", "addresses: [10.0.20.2]")];
+    assert_eq!(fate(&renumbered, &own).reason, Reason::Revoked);
+    let unanswered = Connection { places: [None; 2], ..own };
+    assert_eq!(fate(&renumbered, &unanswered).reason, Reason::Established);
 }
 
 #[test]

@@ -87,11 +87,11 @@ pub(super) fn mapped() -> Ranges {
     v6(&["::ffff:0:0/96"])
 }
 
-/// Limited broadcast, unspecified, link-local unicast, and groups of one link (RFC 5771; RFC 4291,
+/// Limited broadcast, unspecified, loopback, link-local unicast, and groups of one link (RFC 5771; RFC 4291,
 /// 2.7, whatever the flags).
 fn ends_at_gateway() -> Ranges {
-    let fixed = v4(&["0.0.0.0/32", "169.254.0.0/16", "224.0.0.0/24", "255.255.255.255/32"])
-        .union(&v6(&["::/128", "fe80::/10"]));
+    let fixed = v4(&["0.0.0.0/32", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/24", "255.255.255.255/32"])
+        .union(&v6(&["::/127", "fe80::/10"]));
     let of_one_link = (0..16u128).map(|flags| {
         let first = 0xff01 | flags << 4;
         // Scopes 1 and 2 are neighbours.

@@ -170,13 +170,15 @@ fn places(policy: &Policy) -> Vec<usize> {
 
 /// [`crate::policy::model::ends_at_gateway`] as ranges.
 fn ends_at_gateway() -> Ranges {
-    let mut v6 = vec![v6_prefix(0, 128), v6_prefix(0xfe80 << 112, 10)];
+    // The unspecified address and loopback are neighbours.
+    let mut v6 = vec![v6_prefix(0, 127), v6_prefix(0xfe80 << 112, 10)];
     // Flags are the third hexadecimal digit, scope is the fourth (RFC 4291, 2.7).
     for flags in 0..16 {
         v6.extend([0xff01, 0xff02].map(|scope| v6_prefix((scope | flags << 4) << 112, 16)));
     }
     let v4 = vec![
         v4_prefix(Ipv4Addr::UNSPECIFIED, 32),
+        v4_prefix(Ipv4Addr::new(127, 0, 0, 0), 8),
         v4_prefix(Ipv4Addr::new(169, 254, 0, 0), 16),
         v4_prefix(Ipv4Addr::new(224, 0, 0, 0), 24),
         v4_prefix(Ipv4Addr::BROADCAST, 32),
@@ -225,7 +227,7 @@ mod tests {
     proptest! {
         #[test]
         fn gateway_ranges_are_the_models(v4 in any::<u32>(), edge in 0..64u32, v6 in any::<u128>(), top in any::<u16>()) {
-            let near = [0, 0xa9fe_0000, 0xe000_0000, 0xe000_0100, u32::MAX - 63][edge as usize % 5].saturating_add(edge);
+            let near = [0, 0x7f00_0000, 0xa9fe_0000, 0xe000_0000, 0xe000_0100, u32::MAX - 63][edge as usize % 6].saturating_add(edge);
             for v4 in [v4, near] {
                 let address = IpAddr::V4(Ipv4Addr::from_bits(v4));
                 prop_assert_eq!(ends_at_gateway().contains(address), model::ends_at_gateway(address));
