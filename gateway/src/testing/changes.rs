@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use gateway_common::connection::State;
 use gateway_common::place::SEGMENT_FIRST;
 use proptest::sample::Index;
 
 use crate::oracle::packet::flag;
-use crate::policy::model::{AddressSet, InterfaceKind, ModeSetting, Policy, RuleKind, SegmentId};
+use crate::policy::model::{
+    AddressSet, InterfaceKind, ModeSetting, Policy, RuleId, RuleKind, SegmentId, Settings,
+};
 
 /// Another policy, one change away; `what`, `which` and `flags` choose the change.
 pub fn change(policy: &Policy, what: Index, which: Index, flags: u8) -> Policy {
     let mut next = policy.clone();
     let own = policy.own_segments().len();
     let first = usize::from(SEGMENT_FIRST);
-    match what.index(10) {
+    match what.index(13) {
         0 => next.settings.midstream = !policy.settings.midstream,
         1 if own > 1 => renumber(&mut next, first + which.index(own), first + (which.index(own) + 1) % own),
         2 if own > 1 => {
@@ -36,6 +39,32 @@ pub fn change(policy: &Policy, what: Index, which: Index, flags: u8) -> Policy {
             let kind = next.interfaces[one].kind.clone();
             next.interfaces[one].kind = std::mem::replace(&mut next.interfaces[other].kind, kind);
         }
+        // The gateway gets another address, or loses one.
+        10 => {
+            let gateway = &mut next.segments[usize::from(SegmentId::GATEWAY.0)].ranges;
+            if flags & flag::ACK != 0 {
+                gateway.v4.pop();
+                gateway.v6.pop();
+            } else {
+                gateway.v4 = vec![(0x0a00_0001, 0x0a00_0001)];
+                gateway.v6 = vec![((0xfd00_0070 << 96) | 1, (0xfd00_0070 << 96) | 1)];
+            }
+        }
+        11 => {
+            let are_default = policy.settings.timeouts == Settings::default().timeouts;
+            next.settings.timeouts =
+                if are_default { [7; State::COUNT] } else { Settings::default().timeouts };
+        }
+        // Two tags of a trunk change places.
+        12 => {
+            for interface in &mut next.interfaces {
+                if let InterfaceKind::Trunk { vlans, .. } = &mut interface.kind {
+                    let tags: Vec<u16> = vlans.keys().copied().collect();
+                    let segments: Vec<SegmentId> = vlans.values().copied().collect();
+                    *vlans = tags.into_iter().zip(segments.into_iter().cycle().skip(1)).collect();
+                }
+            }
+        }
         5 if !next.rules.is_empty() => {
             next.rules.remove(which.index(policy.rules.len()));
         }
@@ -52,6 +81,22 @@ pub fn change(policy: &Policy, what: Index, which: Index, flags: u8) -> Policy {
             }
         }
         _ => {}
+    }
+    next
+}
+
+/// Another policy, without what this rule allows: it is gone, not enforced, or a deny.
+pub fn against(policy: &Policy, rule: RuleId, flags: u8) -> Policy {
+    let mut next = policy.clone();
+    // Connections keep the number of a rule until they are judged again: it may be another's by now.
+    let index = rule.0 as usize % policy.rules.len().max(1);
+    match next.rules.get_mut(index) {
+        Some(rule) if flags & flag::SYN != 0 => rule.kind = RuleKind::Deny,
+        Some(rule) if flags & flag::FIN != 0 => rule.unenforced = true,
+        Some(_) => {
+            next.rules.remove(index);
+        }
+        None => {}
     }
     next
 }

@@ -199,6 +199,50 @@ impl<'p> Edges<'p> {
         self.place(draw.at_home.then_some(source), draw.indices[4])
     }
 
+    /// A packet from a link-local address to the gateway at a known place, as some flow allows it where there is
+    /// one; the addresses stand for their family.
+    pub(super) fn nearby(&self, draw: &Draw) -> Option<(&Port, PacketView)> {
+        let flows: Vec<(SegmentId, ServiceMatch)> = self
+            .policy
+            .rules
+            .iter()
+            .filter(|rule| rule.is_active() && rule.to.segments.contains(&SegmentId::GATEWAY))
+            .flat_map(|rule| rule.from.segments.iter().map(move |&from| (from, rule)))
+            .filter(|(from, _)| self.places.iter().any(|place| place.0 == Some(*from)))
+            .flat_map(|(from, rule)| rule.services.iter().map(move |&service| (from, service)))
+            .flat_map(|(from, service)| {
+                self.policy.services[service].matches.iter().map(move |&matches| (from, matches))
+            })
+            .collect();
+        let [from, low, ..] = draw.indices;
+        let (segment, transport) = match flows.as_slice() {
+            [] => {
+                (self.places.iter().find_map(|place| place.0)?, draw.transport(draw.ports[0], draw.ports[1]))
+            }
+            flows => {
+                let (segment, matches) = *from.get(flows);
+                (segment, transport_of(matches, low.index(2) == 0))
+            }
+        };
+        let is_v4 = match transport {
+            Transport::Icmp(_) => true,
+            Transport::Icmpv6(_) => false,
+            _ => draw.is_v4,
+        };
+        let address = if is_v4 { v4(0) } else { v6(0) };
+        let places: Vec<&Port> =
+            self.places.iter().filter(|place| place.0 == Some(segment)).map(|place| &place.1).collect();
+        let port = draw.indices[4].get(&places);
+        Some((port, PacketView { source: address, destination: address, transport }))
+    }
+
+    /// One of the places that the policy names, or of all where it names none.
+    pub(super) fn known_place(&self, number: usize) -> &Port {
+        let known: Vec<&Port> =
+            self.places.iter().filter(|place| place.0.is_some()).map(|place| &place.1).collect();
+        known.get(number % known.len().max(1)).unwrap_or(&&self.places[0].1)
+    }
+
     /// A place: where `source` belongs, if it is given and there is such a one.
     fn place(&self, source: Option<IpAddr>, index: Index) -> &Port {
         let Some(source) = source else {

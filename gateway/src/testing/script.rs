@@ -8,7 +8,9 @@ use gateway_common::fragment::LIFETIME;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::changes::change;
+mod courses;
+
+use super::changes::{against, change};
 use super::defects::Defect;
 use super::packets::{self, Draw, Edges, Port};
 use super::policies;
@@ -38,6 +40,8 @@ enum Kind {
     Course,
     Error,
     Fragment,
+    Datagram,
+    Nearby,
     Neighbour,
     Link,
     Defect,
@@ -95,6 +99,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         40 => Just(Kind::Course),
         60 => Just(Kind::Error),
         70 => Just(Kind::Fragment),
+        20 => Just(Kind::Datagram),
+        20 => Just(Kind::Nearby),
         30 => Just(Kind::Neighbour),
         20 => Just(Kind::Link),
         20 => Just(Kind::Defect),
@@ -138,15 +144,23 @@ pub fn events(policy: &Policy, steps: &[Step]) -> Vec<Event> {
         events: Vec::new(),
     };
     let mut steps = steps.iter();
+    let mut changed = None;
     loop {
         let edges = Edges::of(&policy);
+        if let Some(step) = changed {
+            scribe.revisit(&edges, step);
+        }
         let Some(step) = steps.by_ref().find(|step| !scribe.note(&edges, step)) else {
             return scribe.events;
         };
-        let next = change(&policy, step.numbers[0], step.earlier, step.flags);
+        let next = match scribe.rule_in_use(step) {
+            Some(rule) => against(&policy, rule, step.flags),
+            None => change(&policy, step.numbers[0], step.earlier, step.flags),
+        };
         scribe.gateway.apply(next.clone());
         scribe.events.push(Event::Change(Box::new(next.clone())));
         policy = next;
+        changed = Some(step);
     }
 }
 
@@ -173,6 +187,8 @@ impl Scribe {
             (Kind::Send, _) => self.send(edges, step),
             (Kind::Defect, earlier) => self.defect(edges, step, earlier),
             (Kind::Course, _) => self.course(edges, step),
+            (Kind::Nearby, _) => self.nearby(edges, step),
+            (Kind::Datagram, Some(earlier)) => self.datagram(edges, step, earlier),
             (Kind::Again, Some(earlier)) => self.again(edges, step, with_flags(earlier, step.flags)),
             (Kind::Answer, Some(earlier)) => {
                 self.again(edges, step, with_flags(answer(earlier), step.flags));
@@ -222,39 +238,10 @@ impl Scribe {
     fn again(&mut self, edges: &Edges<'_>, step: &Step, packet: Packet) {
         let is_own = self.gateway.policy().segment_of(packet.source) == SegmentId::GATEWAY;
         if is_own && step.numbers[2].index(8) != 0 {
-            self.gateway.sends(self.now, &packet);
-            self.packets.push(packet.clone());
-            self.events.push(Event::Send(packet));
+            self.leave(packet);
         } else {
             let port = edges.place_of(&step.draw, packet.source).clone();
             self.arrive(port, step, packet);
-        }
-    }
-
-    /// A connection from its first packet to its end, and often to a new one on the same ends.
-    fn course(&mut self, edges: &Edges<'_>, step: &Step) {
-        const S: u8 = flag::SYN;
-        const A: u8 = flag::ACK;
-        const F: u8 = flag::FIN | flag::ACK;
-        const R: u8 = flag::RST;
-        // From the initiator or not, and the flags.
-        const COURSES: [&[(bool, u8)]; 8] = [
-            &[(false, S | A), (true, A), (true, F), (false, F), (true, A), (false, A), (true, S)],
-            &[(false, S | A), (true, A), (false, F), (true, A), (true, F), (false, A), (false, S)],
-            &[(false, S | A), (true, A), (false, R), (true, A), (true, S), (false, S | A)],
-            &[(true, R), (true, A), (false, S | A), (true, R), (true, S)],
-            &[(false, S), (true, S | A), (false, A), (true, A)],
-            &[(false, S | A), (false, A), (false, F), (true, F), (true, S), (false, R)],
-            &[(true, F), (false, S | A), (true, A), (false, F), (true, S)],
-            &[(true, S), (false, S | A), (true, S), (true, A), (true, F), (true, S)],
-        ];
-        let (port, fresh) = edges.packet(&step.draw);
-        let first = with_flags(opening(&fresh, step), S);
-        self.arrive(port.clone(), step, first.clone());
-        let course = step.numbers[0].get(&COURSES);
-        for &(by_initiator, flags) in &course[..=step.numbers[1].index(course.len())] {
-            let next = if by_initiator { first.clone() } else { answer(first.clone()) };
-            self.again(edges, step, with_flags(next, flags));
         }
     }
 
@@ -379,6 +366,11 @@ impl Scribe {
         if step.numbers[1].index(8) == 0 {
             packet = fragment(packet, step);
         }
+        self.leave(packet);
+    }
+
+    /// The gateway sends the packet.
+    fn leave(&mut self, packet: Packet) {
         self.gateway.sends(self.now, &packet);
         self.packets.push(packet.clone());
         self.events.push(Event::Send(packet));
