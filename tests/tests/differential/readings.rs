@@ -103,7 +103,7 @@ type Found = Option<(String, String)>;
 
 /// Of every other policy in layers, which none of them needs for its size.
 fn image(policy: &Policy, tally: &mut Tally) -> Image {
-    let layering = if policy.rules.len() % 2 == 0 { Layering::Always } else { Layering::BySize };
+    let layering = if policy.rules.len().is_multiple_of(2) { Layering::Always } else { Layering::BySize };
     tally.compiled[0] += 1;
     tally.compiled[1] += u64::from(layering == Layering::Always);
     compile_as(policy, layering).expect("random policies fit")
