@@ -343,7 +343,7 @@ fn special_addresses_begin_and_end_where_the_standards_say() {
         ("0.0.0.1", "0.255.255.255", wan, NEVER),
         ("1.0.0.0", "9.255.255.255", wan, 0),
         ("10.0.2.0", "126.255.255.255", wan, 0),
-        ("127.0.0.0", "127.255.255.255", wan, NEVER),
+        ("127.0.0.0", "127.255.255.255", gateway, NEVER),
         ("128.0.0.0", "169.253.255.255", wan, 0),
         ("169.254.0.0", "169.254.255.255", gateway, Atom::LINK_LOCAL),
         ("169.255.0.0", "223.255.255.255", wan, 0),
@@ -354,7 +354,7 @@ fn special_addresses_begin_and_end_where_the_standards_say() {
     ];
     let v6 = [
         ("::", "::", gateway, Atom::UNSPECIFIED),
-        ("::1", "::1", wan, NEVER),
+        ("::1", "::1", gateway, NEVER),
         ("::2", "::fffe:ffff:ffff", wan, 0),
         ("::ffff:0:0", "::ffff:255.255.255.255", wan, NEVER),
         ("::1:0:0:0", "fe7f:ffff:ffff:ffff:ffff:ffff:ffff:ffff", wan, 0),
