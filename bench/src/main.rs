@@ -31,6 +31,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use clinigate_tests::run::clean_on_exit;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    clean_on_exit()?;
     // Before it is pinned to one of them.
     cpus();
     pin_to(arguments.cpu)?;

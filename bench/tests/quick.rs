@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread::available_parallelism;
 
 use serde_json::Value;
 
@@ -27,7 +28,9 @@ fn a_short_run_measures_everything_and_writes_it_down() {
     let goals = measured["goals"].as_array().unwrap();
     // Those of ClassBench only where its sets are.
     let own = goals.iter().filter(|goal| !goal["what"].as_str().unwrap().starts_with("ClassBench"));
-    assert_eq!(own.count(), 14, "{goals:#?}");
+    // A flood takes CPUs besides those of a client and a server.
+    let wanted = if available_parallelism().unwrap().get() > 2 { 14 } else { 13 };
+    assert_eq!(own.count(), wanted, "{goals:#?}");
     for chart in ["decision.svg", "denied.svg", "forwarded.svg"] {
         assert!(page.contains(chart) && folder.join("performance").join(chart).is_file(), "{chart}");
     }
