@@ -145,11 +145,10 @@ struct Classes {
 }
 
 fn classes(what: &'static str, entries: u32, spans: &[(Span, u32)]) -> Result<Classes, CompileError> {
-    // At one entry, spans are left before others are entered.
-    let mut edges: Vec<(u32, bool, u32)> = Vec::new();
+    // A span has two: it is entered at the first and left at the second.
+    let mut edges: Vec<(u32, u32)> = Vec::new();
     for &((first, last), index) in spans.iter().filter(|((first, last), _)| first <= last) {
-        edges.push((first, true, index));
-        edges.push((last + 1, false, index));
+        edges.extend([(first, index), (last + 1, index)]);
     }
     edges.sort_unstable();
 
@@ -160,11 +159,10 @@ fn classes(what: &'static str, entries: u32, spans: &[(Span, u32)]) -> Result<Cl
     let mut edges = edges.into_iter().peekable();
     while table.len() < entries as usize {
         let at = number(table.len());
-        while let Some((_, enters, index)) = edges.next_if(|edge| edge.0 == at) {
+        while let Some((_, index)) = edges.next_if(|edge| edge.0 == at) {
             match within.binary_search(&index) {
-                Err(place) if enters => within.insert(place, index),
-                Ok(place) if !enters => drop(within.remove(place)),
-                _ => {}
+                Err(place) => within.insert(place, index),
+                Ok(place) => drop(within.remove(place)),
             }
         }
         let class = if let Some(&class) = numbers.get(&within) {

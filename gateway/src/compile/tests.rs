@@ -397,6 +397,10 @@ fn the_configuration_is_that_of_the_policy() {
     assert_eq!((config.neighbour_rate, config.event_rate), (7, 8));
     assert_eq!(config.timeouts, policy.settings.timeouts);
     assert_eq!(image.connections, 5000);
+    assert_eq!((config.forwarding, image.manifest.forwarding), (0, false));
+    policy.settings.forwarding = Forwarding::Xdp;
+    let sent_on = compile(&policy).unwrap();
+    assert_eq!((sent_on.config.forwarding, sent_on.manifest.forwarding), (1, true));
     // Classes of the lan and of the rest, of the ward and of the rest; DICOM and the rest.
     assert_eq!((config.destinations, config.services, image.pairs.len()), (2, 2, 4));
 }
@@ -497,4 +501,66 @@ fn table_bytes_are_those_of_the_tables() {
     assert_eq!((image.manifest.table_bytes, image.layer_sources.len()), (bytes(&image), 0));
     let image = compile_as(&policy, Layering::Always).unwrap();
     assert_eq!((image.manifest.table_bytes, image.layer_sources.len()), (bytes(&image), 2));
+    policy.rules.push(rule(RuleKind::Flow, range(0x0a00_0009, 0x0a00_0009), whole(5)));
+    policy.services[0].matches = vec![
+        ServiceMatch::Udp { source: (68, 69), destination: (67, 67) },
+        ServiceMatch::Udp { source: ANY_PORT, destination: (68, 68) },
+    ];
+    let image = compile_as(&policy, Layering::Always).unwrap();
+    assert_eq!(image.manifest.table_bytes, bytes(&image));
+    assert_eq!((image.layer_sources.len(), image.layer_destinations.len(), image.matrix.len()), (3, 2, 6));
+}
+
+/// Of 128 classes 64 are most of them and 2 are many; of few classes one is never many.
+#[test]
+fn a_rule_is_in_the_layer_of_what_it_names() {
+    let first = 0x1400_0000;
+    let hosts = |count: u32| range(first, first + count - 1);
+    let host = |n: u32| range(first + n, first + n);
+    let layers = |count: u32, others: &[(AddressSet, AddressSet)]| {
+        let mut policy = two_segments();
+        let own = (0..count).map(|n| (host(n), host(n)));
+        let ends = own.chain(others.iter().cloned());
+        policy.rules = ends.map(|(from, to)| rule(RuleKind::Flow, from, to)).collect();
+        let space = address::partition(&policy);
+        assert_eq!(
+            (space.sources.count(), space.destinations.count()),
+            (count as usize + 1, count as usize + 1)
+        );
+        layer::Layer::apart(&policy, &space.sources, &space.destinations).map(|layer| {
+            let others = layer.rules.into_iter().filter_map(|rule| rule.checked_sub(count as usize));
+            others.collect::<Vec<_>>()
+        })
+    };
+    let sides = [1, 2, 63, 64].map(|count| (hosts(count), host(0)));
+    assert_eq!(layers(127, &sides), [vec![0], vec![3], vec![], vec![1, 2]]);
+    let turned = sides.map(|(from, to)| (to, from));
+    assert_eq!(layers(127, &turned), [vec![0], vec![], vec![1, 2, 3], vec![]]);
+    let both = [(hosts(64), hosts(64)), (hosts(2), hosts(64)), (hosts(2), hosts(2))];
+    assert_eq!(layers(127, &both), [vec![], vec![0], vec![1, 2], vec![]]);
+    assert_eq!(layers(9, &[(host(0), host(1)), (hosts(2), host(1))]), [vec![0], vec![], vec![], vec![1]]);
+}
+
+#[test]
+fn source_ports_are_those_of_their_protocol() {
+    let mut policy = two_segments();
+    policy.rules = vec![rule(RuleKind::Flow, whole(4), whole(5))];
+    policy.services[0].matches = vec![
+        ServiceMatch::Udp { source: (1000, 1999), destination: (67, 67) },
+        ServiceMatch::Tcp { source: (3000, 3999), destination: (67, 67) },
+    ];
+    let image = compile(&policy).unwrap();
+    let class = |transport| image.service_class(transport).unwrap();
+    let none = class(Transport::Udp { source: 1, destination: 1 });
+    for (first, last, named) in [(0, 999, [false; 2]), (1000, 1999, [true, false]), (2000, 2999, [false; 2])]
+        .into_iter()
+        .chain([(3000, 3999, [false, true]), (4000, u16::MAX, [false; 2])])
+    {
+        for source in [first, last] {
+            let udp = class(Transport::Udp { source, destination: 67 }) != none;
+            let tcp = class(Transport::Tcp { source, destination: 67 }) != none;
+            assert_eq!([udp, tcp], named, "{source}");
+            assert_eq!(class(Transport::Udp { source, destination: 68 }), none);
+        }
+    }
 }

@@ -174,6 +174,12 @@ fn multicast_listens_and_nobody_is_unknown() {
     assert_eq!(codes(&flow("multicast", "pacs")), ["bad-endpoint 1"]);
     assert_eq!(codes("groups: { g: [multicast] }"), ["bad-endpoint 1"]);
     assert_eq!(codes(&flow("pacs", "unknown")), ["bad-endpoint 1"]);
+    let expected = |from: &str| mistakes(&flow(from, "pacs")).remove(0).expected;
+    assert_eq!(
+        expected("multicast").as_deref(),
+        Some("groups are listeners: `multicast` stands in `to` alone")
+    );
+    assert_eq!(expected("unknown").as_deref(), Some("no rule applies to what is unknown"));
     assert_eq!(policy(&flow("pacs", "multicast")).rules[0].to.segments, [SegmentId::MULTICAST].into());
 }
 
