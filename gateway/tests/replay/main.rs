@@ -183,6 +183,11 @@ fn state_carries_over_to_the_next_capture_but_not_to_an_earlier_one() {
     let third = bench.pcap("third.pcap", &[(3, tcp(PACS, CT, (104, 40_000), SYN | ACK, 0))]);
     let late = bench.pcap("late.pcap", &[(9, tcp(CT, PACS, (40_000, 104), SYN, 0))]);
     assert_eq!(bench.json(&[&late, &third], &[]).0[1]["reason"], "not-in-connection");
+    // The same of who sent from where.
+    let asks = |name, time| bench.pcap(name, &[(time, solicitation(CT))]);
+    let placed = |asks: &Path| brief(&bench.json(&[&late, asks], &[]).0).pop().unwrap();
+    assert_eq!(placed(&asks("asks-later.pcap", 10)), "trunk0/sender pass:link-local");
+    assert_eq!(placed(&asks("asks-earlier.pcap", 3)), "-/- not-judged:unplaced");
 }
 
 #[test]
@@ -193,6 +198,11 @@ fn times_that_run_backwards_are_said_and_do_not_go_back() {
         bench.json(&[&bench.pcap("a.pcap", &[(10, syn(1)), (3, syn(2)), (11, syn(3))])], &[]);
     assert!(lines.iter().all(|line| line["reason"] == "flow"), "{lines:?}");
     assert_eq!(summary["out_of_order"], 1);
+    // Half a minute too late for the answer: a packet from before does not turn the clock back.
+    let (ask, answer) = (udp(CT, PACS, (5353, 53)), udp(PACS, CT, (53, 5353)));
+    let capture = [(0, ask), (90_000, syn(4)), (30_000, answer)];
+    let (lines, _) = bench.json(&[&bench.pcap("b.pcap", &capture)], &[]);
+    assert_eq!(lines[2]["reason"], "no-flow");
 }
 
 #[test]

@@ -71,8 +71,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "place-of-a-connection-ignored",
         file: "gateway-ebpf/src/judge.rs",
         right: "&& place::is_known(connection, slot, &link.place)",
-        wrong: "&& link.place.ifindex != 0",
-        breaks: "Packets of a known connection may come from any segment",
+        wrong: "&& (place::is_known(connection, slot, &link.place) || link.place.vlan == 0)",
+        breaks: "Packets of a known connection may come untagged from any segment",
         near: ("packets", "connections::promise_5_a_connection_stays_with_the_places_of_its_ends"),
     },
     Fault {
