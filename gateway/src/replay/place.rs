@@ -152,3 +152,19 @@ pub fn put_tags(frame: &[u8], (outer, vlan): (u16, u16), tagged: &mut Vec<u8>) {
     tagged.extend_from_slice(&vlan.to_be_bytes());
     tagged.extend_from_slice(rest);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::put_tags;
+
+    #[test]
+    fn tags_stand_between_the_addresses_and_the_rest() {
+        let frame: Vec<u8> = (0..20).collect();
+        let mut tagged = vec![0xff];
+        put_tags(&frame, (300, 80), &mut tagged);
+        let both = [0x88, 0xa8, 0x01, 0x2c, 0x81, 0x00, 0x00, 0x50];
+        assert_eq!(tagged, [&frame[..12], &both, &frame[12..]].concat());
+        put_tags(&frame, (0, 80), &mut tagged);
+        assert_eq!(tagged, [&frame[..12], &both[4..], &frame[12..]].concat());
+    }
+}

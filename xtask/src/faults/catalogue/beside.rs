@@ -57,7 +57,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "tagged.extend_from_slice(&outer.to_be_bytes());",
         wrong: "tagged.extend_from_slice(&vlan.to_be_bytes());",
         breaks: "A replay puts packets into a VLAN of nobody",
-        near: ("policies", "a_place_is_told"),
+        near: ("unit", "replay::place::"),
     },
     Fault {
         name: "replay-rows-of-clients",
