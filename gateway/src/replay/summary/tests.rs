@@ -52,3 +52,14 @@ fn a_scan_of_everything_does_not_fill_memory() {
     assert_eq!(summary.rows().len(), ROWS_MAX);
     assert_eq!(summary.unlisted, (1 << 16) - ROWS_MAX as u64);
 }
+
+#[test]
+fn what_would_pass_for_its_mode_alone_is_listed_behind_what_would_not() {
+    let mut summary = Summary::default();
+    for verdict in [Verdict::Observe, Verdict::Pass, Verdict::Audit, Verdict::Drop] {
+        add(&mut summary, (9, 445), verdict, Reason::NoFlow);
+    }
+    let listed: Vec<_> = summary.rows().into_iter().map(|(row, _)| row.verdict).collect();
+    assert_eq!(listed, [Verdict::Drop, Verdict::Audit, Verdict::Observe]);
+    assert_eq!((summary.packets, summary.not_allowed()), (4, 3));
+}

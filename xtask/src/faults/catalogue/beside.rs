@@ -73,7 +73,7 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "if decision.verdict == Verdict::Pass {",
         wrong: "if decision.verdict != Verdict::Drop {",
         breaks: "A replay does not list what an observed segment lets pass",
-        near: ("policies", "modes_say"),
+        near: ("unit", "replay::summary::"),
     },
     Fault {
         name: "export-flows-before-denies",
