@@ -6,8 +6,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "one-port-more",
         file: "gateway/src/compile/service.rs",
-        right: "edges.push((last + 1, false, index));",
-        wrong: "edges.push((last + 2, false, index));",
+        right: "edges.extend([(first, index), (last + 1, index)]);",
+        wrong: "edges.extend([(first, index), (last + 2, index)]);",
         breaks: "A service allows the port behind its last one",
         near: ("unit", "compile::tests::source_ports_cost_a_matrix_only_while_a_rule_needs_them"),
     },
