@@ -141,7 +141,7 @@ fn v4(packet: &[u8], whole: bool) -> (Option<IpAddr>, Result<Network<'_>, Reason
         }
         let identification = u32::from(u16::from_be_bytes([header[4], header[5]]));
         let (more, offset) = (header[6] & 0x20 != 0, u16::from_be_bytes([header[6] & 0x1f, header[7]]));
-        let fragment = fragment(header[9], offset, more, identification, whole)?;
+        let fragment = fragment(whole && header[9] == 6, offset, more, identification)?;
         Ok(Network {
             source: address(12).into(),
             destination,
@@ -175,17 +175,11 @@ fn options(packet: &[u8], length: usize) -> Result<(), Reason> {
     if at == length { Ok(()) } else { Err(Reason::MalformedIpv4) }
 }
 
-/// Offset in units of eight bytes. A second fragment of TCP that begins within the header could rewrite
-/// it (RFC 1858).
-fn fragment(
-    protocol: u8,
-    offset: u16,
-    more: bool,
-    identification: u32,
-    whole: bool,
-) -> Result<Fragment, Reason> {
+/// Offset in units of eight bytes. A second fragment that begins within a TCP header could rewrite it
+/// (RFC 1858): `guarded` where it could be of TCP.
+fn fragment(guarded: bool, offset: u16, more: bool, identification: u32) -> Result<Fragment, Reason> {
     match (offset, more) {
-        (1 | 2, _) if whole && protocol == 6 => Err(Reason::InvalidFragment),
+        (1 | 2, _) if guarded => Err(Reason::InvalidFragment),
         (0, false) => Ok(Fragment::Whole),
         (0, true) => Ok(Fragment::First(identification)),
         _ => Ok(Fragment::Later(identification)),
@@ -253,9 +247,14 @@ fn extensions(packet: &[u8], mut next: u8) -> Result<(u8, usize, Fragment), Reas
                 }
                 let identification = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
                 let (offset, more) = (u16::from_be_bytes([header[2], header[3]]) >> 3, header[3] & 1 != 0);
-                part = fragment(header[0], offset, more, identification, true)?;
+                // Whatever it says it carries: reassembly goes by the first fragment's word.
+                part = fragment(true, offset, more, identification)?;
                 if offset != 0 {
                     return Ok((header[0], at + 8, part));
+                }
+                // Behind further headers a second fragment could rewrite the transport header.
+                if more && matches!(header[0], 0 | 43 | 51 | 60) {
+                    return Err(Reason::InvalidFragment);
                 }
                 8
             }

@@ -177,7 +177,7 @@ fn expected(filters: &[Filter], packet: &PacketView) -> Expected {
     let (source, destination) = (Ipv4Addr::from_bits(source), Ipv4Addr::from_bits(destination));
     let never_source = matches!(source.octets(), [0 | 127 | 224.., ..] | [169, 254, ..]);
     let at_gateway = destination.is_broadcast()
-        || matches!(destination.octets(), [0, 0, 0, 0] | [169, 254, ..] | [224, 0, 0, _]);
+        || matches!(destination.octets(), [0, 0, 0, 0] | [127, ..] | [169, 254, ..] | [224, 0, 0, _]);
     if never_source || at_gateway {
         return Expected::Refused;
     }
