@@ -127,6 +127,7 @@ impl Gateway {
         let Some(flow) = packet.flow() else { return };
         if let Some(connection) = self.connections.get_mut(&unordered(flow))
             && connection.expires > now
+            && connection.has(packet)
             && !connection.is_reopened_by(packet)
         {
             connection.advance(packet, now, &self.policy.settings);
