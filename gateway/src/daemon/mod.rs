@@ -9,6 +9,7 @@ mod look;
 mod notify;
 mod prepare;
 mod reports;
+mod requests;
 mod run;
 mod service;
 pub mod status;

@@ -12,9 +12,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use super::control::{self, ErrorKind, ListenError, Listener, Reply, Request};
-use super::http::{self, Pages};
+use super::control::{ListenError, Listener};
+use super::http;
 use super::prepare::{PrepareError, Text};
+use super::requests::Handle;
 use super::service::{ChangeError, Service, chain};
 use super::{Settings, notify, reports, traces};
 use crate::dataplane::{Dataplane, DataplaneError, NetworkChanges};
@@ -102,7 +103,7 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
     if settings.dataplane.trace {
         tokio::spawn(traces::carry(Arc::clone(&service)));
     }
-    let handle = Arc::new(Handle(Arc::clone(&service)));
+    let handle = Arc::new(Handle::new(Arc::clone(&service)));
     let control = tokio::spawn({
         let handle = Arc::clone(&handle);
         async move { listener.serve(handle).await }
@@ -207,63 +208,6 @@ async fn reconcile(service: &Arc<Service>) {
 }
 
 /// Work that blocks, on a thread of its own.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     spawn_blocking(work).await.expect("a panic ends the process before it gets here")
-}
-
-/// The service as its sockets see it.
-struct Handle(Arc<Service>);
-
-impl Handle {
-    async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Service) -> T + Send + 'static) -> T {
-        let service = Arc::clone(&self.0);
-        blocking(move || work(&service)).await
-    }
-}
-
-impl control::Handler for Handle {
-    async fn handle(&self, request: Request) -> Reply {
-        let reply = match request {
-            Request::Status {} => {
-                self.ask(Service::status).await.map(|status| Reply::Status { status: Box::new(status) })
-            }
-            Request::Apply { dir } if dir.is_absolute() => {
-                self.ask(move |service| service.apply(&dir)).await.map(|change| Reply::Applied { change })
-            }
-            Request::Apply { dir } => {
-                let message = format!("{} is not an absolute path", dir.display());
-                return Reply::Error { kind: ErrorKind::Malformed, message };
-            }
-            Request::Reload {} => self.ask(Service::reload).await.map(|change| Reply::Applied { change }),
-            Request::Detach {} => self.ask(Service::detach).await.map(|detached| Reply::Detached {
-                interfaces: detached.interfaces,
-                generations: detached.generations,
-            }),
-        };
-        reply.unwrap_or_else(|error| Reply::Error { kind: error.kind(), message: chain(&error) })
-    }
-
-    fn answered(&self, reply: &Reply) {
-        if matches!(reply, Reply::Detached { .. }) {
-            self.0.ended.notify_one();
-        }
-    }
-}
-
-impl Pages for Handle {
-    async fn metrics(&self) -> Result<Vec<u8>, String> {
-        self.ask(|service| {
-            let look = service.look();
-            if let Err(error) = &look {
-                error!("cannot read the kernel's counters: {}", chain(error));
-            }
-            let reading = look.ok().map(|look| look.reading());
-            service.metrics.page(reading.as_ref()).map_err(|error| error.to_string())
-        })
-        .await
-    }
-
-    async fn health(&self) -> Result<String, String> {
-        self.ask(Service::health).await
-    }
 }

@@ -1,0 +1,170 @@
+//! The service itself: what is in force, and how that changes.
+//!
+//! Everything here blocks: compiling takes a second for a large policy, and system calls are
+//! system calls. The runtime's tasks call it on threads of their own.
+
+mod change;
+mod error;
+mod network;
+mod report;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, watch};
+use tracing::{error, warn};
+
+pub use error::ChangeError;
+pub(super) use error::chain;
+
+use super::Settings;
+use super::prepare::{Prepared, Text};
+use super::reports::Names;
+use super::status::LastApply;
+use crate::dataplane::{self, Dataplane, Detached};
+use crate::telemetry::metrics::Metrics;
+
+/// The service, shared by its tasks.
+pub(super) struct Service {
+    settings: Settings,
+    since: u64,
+    pub(super) metrics: Arc<Metrics>,
+    /// Absent once detached.
+    dataplane: Mutex<Option<Dataplane>>,
+    /// Held while a policy is read, compiled and applied: one after the other.
+    changing: Mutex<()>,
+    memory: Mutex<Memory>,
+    names: watch::Sender<Names>,
+    /// Rings when nothing is left to do: detached.
+    pub(super) ended: Notify,
+}
+
+/// What the service remembers between changes.
+#[derive(Debug)]
+struct Memory {
+    /// Directory that a reload reads.
+    directory: PathBuf,
+    /// What is in force, to be compiled again when the gateway's addresses change; absent where
+    /// the text of what was adopted is nowhere to be found.
+    in_force: Option<InForce>,
+    last_apply: Option<LastApply>,
+    /// What the last reconciliation could not mend, so that it is said once.
+    trouble: Vec<String>,
+    /// Compiling for new addresses failed: until when it is not tried again, and why.
+    pause: Option<(Instant, String)>,
+}
+
+/// The text in force, and the gateway's addresses that it was compiled for.
+#[derive(Debug)]
+struct InForce {
+    text: Text,
+    addresses: Vec<IpAddr>,
+}
+
+impl From<Prepared> for InForce {
+    fn from(Prepared { text, addresses, .. }: Prepared) -> Self {
+        Self { text, addresses }
+    }
+}
+
+impl Service {
+    pub(super) fn new(settings: Settings, dataplane: Dataplane, metrics: Arc<Metrics>) -> Self {
+        let memory = Memory {
+            directory: settings.policy.clone(),
+            in_force: None,
+            last_apply: None,
+            trouble: Vec::new(),
+            pause: None,
+        };
+        let service = Self {
+            since: unix_now(),
+            metrics,
+            dataplane: Mutex::new(Some(dataplane)),
+            changing: Mutex::new(()),
+            memory: Mutex::new(memory),
+            names: watch::Sender::new(Names::default()),
+            ended: Notify::new(),
+            settings,
+        };
+        service.tell_names();
+        service
+    }
+
+    /// Names for the reports, now and after every change.
+    pub(super) fn names(&self) -> watch::Receiver<Names> {
+        self.names.subscribe()
+    }
+
+    pub(super) fn with_dataplane<T>(&self, work: impl FnOnce(&mut Dataplane) -> T) -> Result<T, ChangeError> {
+        lock(&self.dataplane).as_mut().map(work).ok_or(ChangeError::Detached)
+    }
+
+    /// Takes everything off.
+    pub(super) fn detach(&self) -> Result<Detached, ChangeError> {
+        let _turn = lock(&self.changing);
+        let dataplane = lock(&self.dataplane).take().ok_or(ChangeError::Detached)?;
+        match dataplane.detach() {
+            Ok(detached) => {
+                warn!(
+                    interfaces = detached.interfaces.join(" "),
+                    "detached on request: nothing is enforced any more"
+                );
+                Ok(detached)
+            }
+            Err(error) => {
+                error!("cannot detach: {}", chain(&error));
+                // What is left goes on under this service, if it lets itself be taken up again.
+                *lock(&self.dataplane) = Dataplane::open(self.settings.dataplane.clone()).ok();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn tell_names(&self) {
+        let names = self.with_dataplane(|dataplane| Names {
+            generation: dataplane
+                .active()
+                .map(|active| (active.generation, Arc::new(active.manifest.clone()))),
+            interfaces: dataplane
+                .interfaces()
+                .into_iter()
+                .filter_map(|interface| Some((interface.ifindex?, interface.name)))
+                .collect::<HashMap<u32, String>>(),
+        });
+        if let Ok(names) = names {
+            self.names.send_replace(names);
+        }
+    }
+
+    fn warn_of_generic_mode(&self) {
+        let generic = self.with_dataplane(|dataplane| {
+            let interfaces = dataplane.interfaces().into_iter();
+            let generic = interfaces.filter(|it| it.mode == Some(dataplane::AttachedMode::Generic));
+            generic.map(|interface| interface.name).collect::<Vec<_>>().join(" ")
+        });
+        if let Ok(interfaces) = generic
+            && !interfaces.is_empty()
+        {
+            warn!(
+                interfaces,
+                "GENERIC XDP MODE: every frame takes the slow path through the stack before it is judged"
+            );
+        }
+    }
+}
+
+/// A thread that panicked ends the process (panic = "abort"), so no lock is ever poisoned.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds)
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,89 @@
+//! What changes around the service: interfaces that come back, addresses of the gateway.
+
+use std::time::{Duration, Instant};
+
+use tracing::{error, info};
+
+use super::error::{ChangeError, chain};
+use super::{Service, lock};
+use crate::dataplane::{self, Dataplane};
+
+/// The policy in force was adopted, and its text is nowhere to be found.
+const TEXT_LOST: &str =
+    "the gateway's addresses changed, and the text of the policy in force is not at hand: apply it again";
+
+/// How long a policy that could not be compiled for new addresses is left alone.
+const PAUSE: Duration = Duration::from_mins(1);
+
+impl Service {
+    /// Attaches interfaces that came back, and compiles the policy in force again where the
+    /// gateway's addresses changed.
+    pub(in crate::daemon) fn reconcile(&self) {
+        let _turn = lock(&self.changing);
+        let trouble = match self.try_reconcile() {
+            Ok(trouble) => trouble,
+            Err(ChangeError::Detached) => return,
+            Err(error) => vec![chain(&error)],
+        };
+        let mut memory = lock(&self.memory);
+        if memory.trouble != trouble {
+            if trouble.is_empty() {
+                info!("every interface of the policy is enforced again");
+            } else {
+                error!("cannot hold the policy in force everywhere: {}", trouble.join("; "));
+            }
+            memory.trouble = trouble;
+        }
+    }
+
+    fn try_reconcile(&self) -> Result<Vec<String>, ChangeError> {
+        let reconciled = self.with_dataplane(Dataplane::reconcile)??;
+        if !reconciled.attached.is_empty() {
+            info!(interfaces = reconciled.attached.join(" "), "attached to interfaces that came back");
+            self.tell_names();
+            self.warn_of_generic_mode();
+        }
+        let mut trouble: Vec<String> =
+            reconciled.missing.iter().map(|name| format!("interface {name} does not exist")).collect();
+        trouble.extend(reconciled.failed.iter().map(|(name, error)| format!("{name}: {}", chain(error))));
+
+        // Interfaces that are missing would make an apply fail: their return brings us here again.
+        if reconciled.missing.is_empty()
+            && let Err(error) = self.follow_addresses(reconciled.addresses_changed)
+        {
+            trouble.push(error);
+        }
+        Ok(trouble)
+    }
+
+    /// Compiles the policy in force again where it was compiled for other addresses than the
+    /// gateway has. `changed`: the dataplane has seen that they are others.
+    fn follow_addresses(&self, changed: bool) -> Result<(), String> {
+        let addresses = dataplane::local_addresses().map_err(|error| chain(&error))?;
+        let text = {
+            let memory = lock(&self.memory);
+            match (&memory.in_force, &memory.pause) {
+                (Some(in_force), _) if !changed && in_force.addresses == addresses => return Ok(()),
+                (None, _) if !changed => return Ok(()),
+                (None, _) => return Err(TEXT_LOST.to_owned()),
+                (_, Some((until, why))) if Instant::now() < *until => return Err(why.clone()),
+                (Some(in_force), _) => in_force.text.clone(),
+            }
+        };
+        info!("the gateway's addresses changed: compiling the policy in force again");
+        let begun = Instant::now();
+        let prepared = text.prepare(addresses).map_err(ChangeError::from);
+        match prepared.and_then(|prepared| self.put_prepared(prepared, begun)) {
+            Ok(change) => {
+                info!(generation = change.generation, took_ms = change.took_ms, "it came into force");
+                lock(&self.memory).pause = None;
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("the policy does not take the gateway's new addresses: {}", chain(&error));
+                lock(&self.memory).pause = Some((Instant::now() + PAUSE, why.clone()));
+                Err(why)
+            }
+        }
+    }
+}

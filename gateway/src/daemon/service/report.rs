@@ -1,0 +1,47 @@
+//! What the service tells about itself and what is in force.
+
+use super::super::look::Look;
+use super::super::status::{EventStatus, ServiceStatus, Status};
+use super::error::{ChangeError, chain};
+use super::{Service, lock};
+
+impl Service {
+    /// Looks at everything.
+    pub(in crate::daemon) fn look(&self) -> Result<Look, ChangeError> {
+        Ok(self.with_dataplane(|dataplane| Look::at(dataplane))??)
+    }
+
+    pub(in crate::daemon) fn status(&self) -> Result<Status, ChangeError> {
+        let look = self.look()?;
+        let mut status = look.status();
+        let (read, unlisted) = self.metrics.events_so_far();
+        status.events = EventStatus { read, unlisted, ..status.events };
+        let memory = lock(&self.memory);
+        status.service = Some(ServiceStatus {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: self.since,
+            policy_dir: memory.directory.clone(),
+            metrics: self.settings.metrics,
+        });
+        status.last_apply.clone_from(&memory.last_apply);
+        status.trouble.clone_from(&memory.trouble);
+        Ok(status)
+    }
+
+    /// Whether the gateway does its work, in a sentence.
+    pub(in crate::daemon) fn health(&self) -> Result<String, String> {
+        let (generation, interfaces) = self
+            .with_dataplane(|dataplane| {
+                (dataplane.active().map(|active| active.generation), dataplane.interfaces())
+            })
+            .map_err(|error| chain(&error))?;
+        let Some(generation) = generation else { return Err("no policy is in force".to_owned()) };
+        let unattached = interfaces.iter().filter(|interface| interface.mode.is_none());
+        let unattached: Vec<&str> = unattached.map(|interface| interface.name.as_str()).collect();
+        if !unattached.is_empty() {
+            return Err(format!("not enforced: {}", unattached.join(" ")));
+        }
+        Ok(format!("generation {generation} is in force on {} interfaces", interfaces.len()))
+    }
+}
