@@ -96,21 +96,27 @@ pub enum CompileError {
 
 const MIB: u64 = 1 << 20;
 
-/// What the tables take of [`TABLE_BYTES`].
+/// What the tables take, at most of [`TABLE_BYTES`].
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
     tables: BTreeMap<&'static str, u64>,
+    limit: u64,
 }
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self { tables: BTreeMap::new() }
+        Self { tables: BTreeMap::new(), limit: TABLE_BYTES }
+    }
+
+    /// The same budget, of which at most so many bytes more may be taken.
+    pub(super) fn narrowed(&self, bytes: u64) -> Self {
+        Self { tables: self.tables.clone(), limit: self.limit.min(self.taken().saturating_add(bytes)) }
     }
 
     /// Refuses so many bytes more for a table where they would not fit, before memory is spent on them.
     pub(super) fn allow(&self, table: &'static str, bytes: u64) -> Result<(), CompileError> {
         let total = self.taken().saturating_add(bytes);
-        if total <= TABLE_BYTES {
+        if total <= self.limit {
             return Ok(());
         }
         let mut tables = self.tables.clone();
@@ -118,7 +124,7 @@ impl Budget {
         let (largest, largest_bytes) =
             tables.into_iter().max_by_key(|&(_, bytes)| bytes).expect("one was added just now");
         let remedy = remedy(largest);
-        Err(CompileError::TableBytes { bytes: total, limit: TABLE_BYTES, largest, largest_bytes, remedy })
+        Err(CompileError::TableBytes { bytes: total, limit: self.limit, largest, largest_bytes, remedy })
     }
 
     /// Counts so many bytes more for a table.
@@ -187,6 +193,18 @@ mod tests {
         assert_eq!(budget.taken(), 0);
         assert!(budget.allow("verdicts", u64::MAX).is_err());
         budget.take("verdicts", TABLE_BYTES).unwrap();
+    }
+
+    #[test]
+    fn a_narrowed_budget_allows_so_much_more_and_never_more_than_the_whole() {
+        let mut budget = Budget::new();
+        budget.take("services", 100).unwrap();
+        let narrow = budget.narrowed(50);
+        narrow.allow("verdicts", 50).unwrap();
+        let error = narrow.allow("verdicts", 51).unwrap_err();
+        assert!(matches!(error, CompileError::TableBytes { bytes: 151, limit: 150, .. }), "{error:?}");
+        assert!(narrow.narrowed(u64::MAX).allow("verdicts", 51).is_err());
+        assert!(budget.narrowed(u64::MAX).allow("verdicts", TABLE_BYTES - 99).is_err());
     }
 
     #[test]

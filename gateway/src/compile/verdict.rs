@@ -93,10 +93,11 @@ impl Tables<'_, '_> {
         budget: &mut Budget,
     ) -> Result<(Vec<u32>, Vec<u32>), CompileError> {
         let mut pairs = Vec::new();
-        let mut rows = Rows::new(self.policy, self.services, limits.cell_bytes);
+        let mut rows = Rows::new(self.policy, self.services);
         for layer in layers {
             let count = layer.sources.count * layer.destinations.count;
             budget.take("pairs of address classes", count as u64 * WORD_BYTES)?;
+            let room = budget.narrowed(limits.cell_bytes);
             let start = pairs.len();
             pairs.resize(start + count, Lists::EMPTY);
             let lists = self.lists(layer, &mut pairs[start..], limits.lists)?;
@@ -105,7 +106,7 @@ impl Tables<'_, '_> {
                 let row = &mut row_of_list[*pair as usize];
                 *pair = match *row {
                     Some(known) => known,
-                    None => *row.insert(rows.row(&lists.rules(*pair), budget)?),
+                    None => *row.insert(rows.row(&lists.rules(*pair), &room)?),
                 };
             }
         }
@@ -210,14 +211,13 @@ struct Rows<'a> {
     policy: &'a Policy,
     services: &'a Services,
     blocks: Blocks,
-    limit: u64,
 }
 
 impl<'a> Rows<'a> {
     const TABLE: &'static str = "verdicts";
 
-    fn new(policy: &'a Policy, services: &'a Services, limit: u64) -> Self {
-        Self { policy, services, blocks: Blocks::new(services.classes as usize), limit }
+    fn new(policy: &'a Policy, services: &'a Services) -> Self {
+        Self { policy, services, blocks: Blocks::new(services.classes as usize) }
     }
 
     /// The row that these rules, in the order of their numbers, make.
@@ -232,10 +232,6 @@ impl<'a> Rows<'a> {
         }
         let words: Vec<u32> = cells.into_iter().map(|cell| cell.0).collect();
         let row = self.blocks.intern(&words);
-        if self.blocks.bytes() > self.limit {
-            let count = row as usize + 1;
-            return Err(CompileError::Overlaps { count, limit: count - 1 });
-        }
         budget.allow(Self::TABLE, self.blocks.bytes())?;
         Ok(row)
     }
