@@ -1,15 +1,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr};
-
-use proptest::prelude::*;
 
 use super::*;
 use crate::policy::model::{
     ANY_PORT, AddressSet, Interface, InterfaceKind, ModeSetting, Origin, Ranges, Rule, Segment, Service,
     ServiceClass, ServiceMatch,
 };
+
+mod enumeration;
+mod segments;
 
 const A: SegmentId = SegmentId(4);
 const B: SegmentId = SegmentId(5);
@@ -280,103 +280,6 @@ fn the_page_of_warnings_names_every_code() {
     assert_eq!(explained, codes);
 }
 
-/// Multicast has no TCP; with another protocol beside it such a rule has a meaning.
-#[test]
-fn only_tcp_cannot_reach_a_group() {
-    let dead = |to: &AddressSet, matches: Vec<ServiceMatch>| {
-        let mut policy = policy(vec![flow(whole(A), to.clone(), &[0])]);
-        policy.services[0].matches = matches;
-        let found = lint(&policy).into_iter().find(|found| found.code == "dead-rule");
-        found.map(|found| found.message)
-    };
-    let (tcp, any) = (ServiceMatch::Tcp { source: ANY_PORT, destination: (80, 80) }, 0x0a00_0200);
-    let (multicast, group) = (whole(SegmentId::MULTICAST), |last| AddressSet {
-        segments: BTreeSet::new(),
-        ranges: Ranges { v4: vec![(0xef00_0001, last)], v6: Vec::new() },
-    });
-    let why = Some("flow `rule` can never match: TCP cannot reach a multicast group".to_owned());
-    for to in [&multicast, &group(0xef00_0001), &group(0xefff_ffff)] {
-        assert_eq!(dead(to, vec![tcp]), why);
-        for other in
-            [udp(80), ServiceMatch::Icmp((8, 8)), ServiceMatch::Icmpv6((1, 1)), ServiceMatch::Protocol(50)]
-        {
-            // The group has no IPv6 address.
-            if to.segments.is_empty() && matches!(other, ServiceMatch::Icmpv6(_)) {
-                continue;
-            }
-            assert_eq!(dead(to, vec![tcp, other]), None, "{other:?}");
-            assert_eq!(dead(to, vec![other]), None, "{other:?}");
-        }
-    }
-    let mut wider = multicast;
-    wider.ranges.v4.push((any, any));
-    assert_eq!(dead(&wider, vec![tcp]), None);
-    let gateway = AddressSet { segments: [SegmentId::MULTICAST, SegmentId::GATEWAY].into(), ..wider };
-    assert_eq!(dead(&gateway, vec![tcp]), None);
-}
-
-#[test]
-fn a_trunk_carries_its_segments() {
-    let mut trunk = policy(vec![flow(whole(A), whole(B), &[0])]);
-    trunk.interfaces[0].kind = InterfaceKind::Trunk { outer: 0, vlans: [(10, A), (20, B)].into() };
-    trunk.interfaces.remove(1);
-    assert!(codes(&trunk).is_empty());
-    trunk.interfaces.remove(0);
-    assert_eq!(codes(&trunk), ["dead-rule", "segment-without-interface", "segment-without-interface"]);
-    trunk.rules[0].to = whole(A);
-    trunk.interfaces[0].kind = InterfaceKind::Trunk { outer: 0, vlans: [(10, A), (20, B)].into() };
-    assert_eq!(codes(&trunk), ["segment-without-rule", "within-segment"]);
-    trunk.interfaces[0].kind = InterfaceKind::Trunk { outer: 0, vlans: [(10, A), (11, A), (20, B)].into() };
-    assert_eq!(codes(&trunk), ["segment-without-rule"], "between two tags of one segment the gateway stands");
-}
-
-#[test]
-fn hosts_of_one_vlan_do_not_need_the_gateway() {
-    assert_eq!(codes_of(vec![flow(whole(A), part(0x0105, 0x0105), &[0])]), ["within-segment"]);
-    assert_eq!(codes_of(vec![flow(part(0x0101, 0x0101), part(0x0105, 0x0105), &[0])]), ["within-segment"]);
-    let mut policy = policy(vec![flow(whole(A), whole(A), &[0]), flow(whole(A), whole(B), &[0])]);
-    policy.interfaces.push(Interface { name: "a1".to_owned(), ..policy.interfaces[0].clone() });
-    assert!(codes(&policy).is_empty(), "between two interfaces of one segment the gateway stands");
-    assert!(
-        codes_of(vec![flow(whole(SegmentId::WAN), whole(SegmentId::WAN), &[0])]).is_empty(),
-        "nor in the world"
-    );
-    assert_eq!(codes_of(vec![flow(part(0x0101, 0x0101), part(0x01f0, 0x0200), &[0])]), [] as [&str; 0]);
-    assert_eq!(codes_of(vec![flow(part(0x01f0, 0x0200), part(0x0105, 0x0105), &[0])]), [] as [&str; 0]);
-}
-
-#[test]
-fn segments_that_look_forgotten() {
-    let mut policy = policy(vec![flow(whole(A), part(1, 1), &[0])]);
-    assert_eq!(codes(&policy), ["segment-without-rule"]);
-    policy.segments[5].mode = ModeSetting::Observe;
-    assert!(codes(&policy).is_empty());
-    policy.interfaces.remove(1);
-    assert_eq!(codes(&policy), ["segment-without-interface"]);
-    policy.interfaces.clear();
-    assert_eq!(codes(&policy), ["no-interface"]);
-}
-
-#[test]
-fn a_built_in_segment_that_does_not_enforce() {
-    let mut policy = policy(vec![flow(whole(A), whole(B), &[0])]);
-    policy.segments[0].mode = ModeSetting::Audit;
-    assert!(codes(&policy).is_empty(), "only what the text sets");
-    policy.segments[0].origin = origin(5);
-    assert_eq!(codes(&policy), ["builtin-not-enforced"]);
-    let says = |policy: &Policy, mode: &str| {
-        let start = format!("`wan` is set to {mode}: ");
-        lint(policy).iter().any(|found| found.message.starts_with(&start))
-    };
-    assert!(says(&policy, "audit"));
-    policy.segments[0].mode = ModeSetting::Observe;
-    assert!(says(&policy, "observe"));
-    policy.segments[0].mode = ModeSetting::Enforce;
-    let unknown = &mut policy.segments[usize::from(SegmentId::UNKNOWN.0)];
-    (unknown.mode, unknown.origin) = (ModeSetting::Observe, origin(6));
-    assert!(codes(&policy).is_empty(), "what is unknown has no mode of its own");
-}
-
 #[test]
 fn records_of_rules() {
     let anonymous = Rule { purpose: None, owner: Some(" ".to_owned()), ..flow(whole(A), whole(B), &[0]) };
@@ -517,123 +420,6 @@ fn a_review_is_overdue_on_the_day_after() {
     let blank = Rule { owner: Some(" ".to_owned()), ..flow(whole(A), whole(B), &[0]) };
     let blank = policy(vec![blank, Rule { owner: None, ..deny(whole(A), whole(B), &[1]) }]);
     assert_eq!(unowned(&blank).count(), 2);
-}
-
-/// One end of a packet of the small world: an address, or a segment's host without one.
-type End = (Option<IpAddr>, SegmentId);
-
-fn has(set: &AddressSet, (address, segment): End) -> bool {
-    match address {
-        Some(address) => set.contains(address, segment),
-        None => set.segments.contains(&segment),
-    }
-}
-
-fn hosts() -> impl Iterator<Item = End> {
-    let host = |v4: u32| Some(IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | v4)));
-    (0x0100..0x0200)
-        .step_by(0x33)
-        .map(move |v4| (host(v4), A))
-        .chain((0x0200..0x0300).step_by(0x33).map(move |v4| (host(v4), B)))
-}
-
-fn sources() -> impl Iterator<Item = End> {
-    hosts().chain([(None, A), (None, B)])
-}
-
-fn destinations() -> impl Iterator<Item = End> {
-    hosts().chain([(None, SegmentId::GATEWAY)])
-}
-
-/// All packets (source, destination, port) that a rule means.
-fn packets(rule: &Rule) -> BTreeSet<(End, End, usize)> {
-    let mut packets = BTreeSet::new();
-    for source in sources().filter(|&end| has(&rule.from, end)) {
-        for destination in destinations().filter(|&end| has(&rule.to, end)) {
-            packets.extend(rule.services.iter().map(|&port| (source, destination, port)));
-        }
-    }
-    packets
-}
-
-/// Sets whose ranges begin and end between the hosts of [`hosts`].
-fn any_set() -> impl Strategy<Value = AddressSet> {
-    let range = (0..12u32, 1..7u32).prop_map(|(first, count)| {
-        // The host with number 12 would be the first behind segment `b`.
-        let edge = |host: u32| match host {
-            0..6 => 0x0100 + host * 0x33,
-            6..12 => 0x0200 + (host - 6) * 0x33,
-            _ => 0x0300,
-        };
-        let last = (first + count).min(12);
-        (0x0a00_0000 | edge(first), 0x0a00_0000 | (edge(last) - 1))
-    });
-    let segments = prop::collection::btree_set(prop_oneof![Just(A), Just(B), Just(SegmentId::GATEWAY)], 0..3);
-    (segments, prop::collection::vec(range, 0..2)).prop_map(|(segments, ranges)| AddressSet {
-        segments,
-        ranges: Ranges { v4: crate::policy::ranges::normalise(ranges), v6: Vec::new() },
-    })
-}
-
-fn any_rule() -> impl Strategy<Value = Rule> {
-    let kinds = prop_oneof![Just(RuleKind::Flow), Just(RuleKind::Deny)];
-    (kinds, any_set(), any_set(), prop::collection::btree_set(0..4usize, 1..4), prop::bool::weighted(0.1))
-        .prop_map(|(kind, from, to, services, unenforced)| {
-            let services: Vec<usize> = services.into_iter().collect();
-            let unenforced = unenforced && kind != RuleKind::Deny;
-            Rule { unenforced, ..rule(kind, from, to, &services) }
-        })
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    /// Denied and covered mean exactly what enumerating all packets says.
-    #[test]
-    fn comparison_agrees_with_enumeration(rules in prop::collection::vec(any_rule(), 2..6)) {
-        let policy = policy(rules);
-        let world = World::new(&policy);
-        let terms = Rules::new(&policy, &world);
-        let all: Vec<_> = policy.rules.iter().map(packets).collect();
-        let denies: Vec<usize> = (0..all.len()).filter(|&rule| terms.terms[rule].deny).collect();
-        let mut budget = Budget(u64::MAX);
-        let mut coverage = Coverage::new(&terms, &mut budget).unwrap();
-        for (number, own) in all.iter().enumerate() {
-            let forbidden = |packet| denies.iter().any(|&deny| all[deny].contains(packet));
-            let expected = !own.is_empty() && own.iter().all(forbidden);
-            let found = denied(&terms, &denies, number, &mut budget).unwrap_or(None);
-            prop_assert_eq!(found.is_some(), expected, "denied: rule {} of {:#?}", number, &policy.rules);
-
-            let covers = |other: usize| {
-                let (a, b) = (terms.terms[number], terms.terms[other]);
-                let equal_and_later = *own == all[other] && other > number && a.active;
-                !own.is_empty()
-                    && other != number
-                    && b.active
-                    && a.deny == b.deny
-                    && own.is_subset(&all[other])
-                    && !equal_and_later
-            };
-            let found = coverage.of(number, &mut budget).unwrap_or(None);
-            let is_right = found.map_or_else(|| !(0..all.len()).any(covers), covers);
-            prop_assert!(is_right, "covered: rule {} by {:?} of {:#?}", number, found, &policy.rules);
-
-            let counts = |other: usize| {
-                let (a, b) = (terms.terms[number], terms.terms[other]);
-                other != number && b.active && a.deny == b.deny
-            };
-            let others: BTreeSet<_> = (0..all.len()).filter(|&it| counts(it)).flat_map(|it| &all[it]).collect();
-            let expected = !own.is_empty() && own.iter().all(|packet| others.contains(packet));
-            let nobody = vec![false; all.len()];
-            let found = joint::covering(&terms, &coverage, &nobody, number, &mut budget).unwrap_or(None);
-            prop_assert_eq!(found.is_some(), expected, "together: rule {} of {:#?}", number, &policy.rules);
-
-            for (other, others) in all.iter().enumerate() {
-                let meets = !own.is_disjoint(others);
-                prop_assert_eq!(terms.overlap(number, other), meets, "{} and {} of {:#?}", number, other, &policy.rules);
-            }
-        }
-    }
 }
 
 /// What a deny leaves of a flow is taken apart further: each packet of it once.
