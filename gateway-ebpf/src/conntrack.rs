@@ -316,8 +316,9 @@ pub(crate) fn is_opening(packet: &Packet) -> bool {
 }
 
 /// Whether a packet goes on with the connection that its addresses name: not where it asks for a new
-/// one on the ends of one that has closed or as the other end of one that is established, nor where an echo goes the way of replies, or is none at all
-/// (an ICMP message without an identifier has the key of the echo with identifier 0).
+/// one on the ends of one that has closed, or as the other end of one that is established; nor where
+/// an echo goes the way of replies, or is none at all (an ICMP message without an identifier has the
+/// key of the echo with identifier 0).
 #[inline(always)]
 pub(crate) fn continues(connection: &Connection, slot: &Slot, packet: &Packet) -> bool {
     if packet.fragment == Fragment::Later {

@@ -69,6 +69,18 @@ impl Judge {
     }
 }
 
+/// What a bed is built from.
+#[derive(Clone, Copy)]
+pub(crate) struct Design<'a> {
+    pub(crate) run: &'a Run,
+    /// A word for its namespaces, pins and state.
+    pub(crate) name: &'a str,
+    pub(crate) judge: Judge,
+    pub(crate) town: Town,
+    /// Further settings of Clinigate's policy.
+    pub(crate) more: &'a str,
+}
+
 /// A gateway and its surroundings.
 pub(crate) struct Bed {
     gateway: Namespace,
@@ -83,15 +95,9 @@ const fn mac(port: usize, end: u8) -> [u8; 6] {
 }
 
 impl Bed {
-    /// Builds it; `more` are further settings of Clinigate's policy.
-    pub(crate) fn build(
-        run: &Run,
-        driver: &mut Driver,
-        name: &str,
-        judge: Judge,
-        town: Town,
-        more: &str,
-    ) -> Result<Self> {
+    /// Builds it.
+    pub(crate) fn build(driver: &mut Driver, design: Design<'_>) -> Result<Self> {
+        let Design { run, name, .. } = design;
         let gateway = run.namespace(&format!("{name}-gateway"))?;
         let around = ["clients", "servers", "guests"].map(|end| run.namespace(&format!("{name}-{end}")));
         let [clients, servers, guests] = around;
@@ -109,20 +115,13 @@ impl Bed {
             namespace.wait_up()?;
         }
         let mut bed = Self { gateway, around, dataplane: None };
-        bed.judge(run, driver, name, judge, town, more)?;
+        bed.judge(driver, design)?;
         Ok(bed)
     }
 
-    fn judge(
-        &mut self,
-        run: &Run,
-        driver: &mut Driver,
-        name: &str,
-        judge: Judge,
-        town: Town,
-        more: &str,
-    ) -> Result<()> {
-        match judge {
+    fn judge(&mut self, driver: &mut Driver, design: Design<'_>) -> Result<()> {
+        let town = design.town;
+        match design.judge {
             Judge::Kernel => Ok(()),
             Judge::Sink => driver.attach("bench_sink", &self.gateway, PORTS[CLIENTS]),
             Judge::Router => PORTS.iter().try_for_each(|port| driver.attach("bench_router", &self.gateway, port)),
@@ -149,12 +148,13 @@ impl Bed {
                 // Network cards check sums; wires between namespaces leave that to whoever wants to know.
                 self.gateway.sysctl("netfilter/nf_conntrack_checksum", "0")
             }
-            Judge::Clinigate => self.enforce(run, name, town, "kernel", more),
-            Judge::ClinigateXdp => self.enforce(run, name, town, "xdp", more),
+            Judge::Clinigate => self.enforce(design, "kernel"),
+            Judge::ClinigateXdp => self.enforce(design, "xdp"),
         }
     }
 
-    fn enforce(&mut self, run: &Run, name: &str, town: Town, forwarding: &str, more: &str) -> Result<()> {
+    fn enforce(&mut self, design: Design<'_>, forwarding: &str) -> Result<()> {
+        let Design { run, name, town, more, .. } = design;
         let resolved = resolve(town.policy(forwarding, more));
         let Some(policy) = resolved.policy else { bail!("a mistake: {:?}", resolved.diagnostics.first()) };
         let image = compile(&policy)?;

@@ -15,7 +15,7 @@ use clinigate_tests::namespace::Namespace;
 use clinigate_tests::run::Run;
 use serde::Serialize;
 
-use super::bed::{Bed, CLIENTS, GUESTS, Judge, SERVERS};
+use super::bed::{Bed, CLIENTS, Design, GUESTS, Judge, SERVERS};
 use super::sender;
 use super::town::{SERVICE, Town, Traffic};
 use crate::driver::{Driver, Flows};
@@ -89,7 +89,8 @@ pub(crate) fn measure(driver: &mut Driver, effort: &Effort) -> Result<Latency> {
     let town = Town { rules: 1000 };
     let mut subjects = Vec::new();
     for judge in [Judge::Kernel, Judge::Conntrack, Judge::Clinigate, Judge::ClinigateXdp] {
-        let bed = Bed::build(&run, driver, &format!("{}-latency", judge.name()), judge, town, "")?;
+        let name = format!("{}-latency", judge.name());
+        let bed = Bed::build(driver, Design { run: &run, name: &name, judge, town, more: "" })?;
         subjects.push(Subject { bed, judge, idle: Vec::new(), flood: Vec::new(), gigabits: Vec::new() });
     }
     let flows = driver.keep(&town.traffic(Traffic::Guests, FLOOD * sender::slots()))?;

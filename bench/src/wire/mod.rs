@@ -16,7 +16,7 @@ use clinigate_tests::run::Run;
 use serde::Serialize;
 
 pub(crate) use bed::Judge;
-use bed::{Bed, CLIENTS, SERVERS};
+use bed::{Bed, CLIENTS, Design, SERVERS};
 pub(crate) use events::Reporting;
 use town::{Town, Traffic};
 
@@ -157,7 +157,7 @@ impl Contender {
             traffic.name(),
             more.replace([',', ' ', ':'], "-")
         );
-        let bed = Bed::build(run, driver, &name, judge, town, more)?;
+        let bed = Bed::build(driver, Design { run, name: &name, judge, town, more })?;
         if traffic == Traffic::Allowed {
             driver.attach("bench_sink", &bed.around[SERVERS], bed::END)?;
         }

@@ -41,7 +41,7 @@ struct Search<'a, 'i> {
     policy: &'a Policy,
     question: Question<'a>,
     space: &'a Space<'i>,
-    rows: Decided<'i>,
+    decided: Decided<'i>,
     everything: Vec<Party>,
     levels: Vec<Level>,
 }
@@ -76,7 +76,7 @@ impl<'a, 'i> Search<'a, 'i> {
             policy,
             question,
             space,
-            rows: Decided::new(policy, space.image(), question.services),
+            decided: Decided::new(policy, space.image(), question.services),
             everything: space.destinations(&everything),
             levels: Vec::new(),
         }
@@ -111,7 +111,7 @@ impl<'a, 'i> Search<'a, 'i> {
     }
 
     fn landings(&mut self, sources: &[Party], known: &Ranges) -> Vec<Landing> {
-        let Self { everything, rows, .. } = self;
+        let Self { everything, decided, .. } = self;
         let mut landings = Vec::new();
         for destination in everything.iter() {
             let Some(party) = rest(destination, known) else { continue };
@@ -119,7 +119,7 @@ impl<'a, 'i> Search<'a, 'i> {
                 let source = &sources[*index];
                 let is_host = source.ranges.len() == 1 && source.ranges[0].0 == source.ranges[0].1;
                 let is_itself = is_host && source.ranges == party.ranges;
-                !is_itself && !rows.rules(source, &party).is_empty()
+                !is_itself && !decided.rules(source, &party).is_empty()
             };
             let by: Vec<usize> = (0..sources.len()).filter(connects).collect();
             if !by.is_empty() {

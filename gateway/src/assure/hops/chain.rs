@@ -139,7 +139,7 @@ impl<'i> Search<'_, 'i> {
             }
             for source in &by {
                 if seen.insert((source.family, source.class, party.class)) {
-                    for (rule, packets) in self.rows.permits(source, &party) {
+                    for (rule, packets) in self.decided.permits(source, &party) {
                         permits.entry(rule).or_default().extend(&packets);
                     }
                 }
@@ -161,7 +161,7 @@ impl<'i> Search<'_, 'i> {
 
     /// A packet from one host to another that opens such a connection.
     fn example(&self, from: &Party, to: &Party, [start, end]: [(Family, u128); 2]) -> Option<Sample<'i>> {
-        let permits = self.rows.permits(from, to);
+        let permits = self.decided.permits(from, to);
         let named = self.space.place_of(from.segment)?;
         Some(Sample {
             arrival: Arrival { interface: &named.interface, outer: named.outer, vlan: named.vlan },

@@ -79,7 +79,7 @@ impl Search<'_, '_> {
                 Via::Rules(by) => {
                     for source in by.iter().map(|&index| &level.sources[index]) {
                         arrival.from.insert(source.segment);
-                        arrival.rules.extend(self.rows.rules(source, &landing.party));
+                        arrival.rules.extend(self.decided.rules(source, &landing.party));
                     }
                 }
                 Via::Neighbour(index) => drop(arrival.from.insert(level.sources[*index].segment)),
