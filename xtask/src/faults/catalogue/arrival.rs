@@ -179,4 +179,28 @@ pub(super) const FAULTS: &[Fault] = &[
         breaks: "A first fragment opens the way for ever",
         near: ("packets", "fragments::promise_6_later_fragments_follow_their_first"),
     },
+    Fault {
+        name: "ipv6-fragment-says-what-it-carries",
+        file: "gateway-ebpf/src/ipv6.rs",
+        right: "if offset_more >> 3 < 3 {",
+        wrong: "if header.next == 6 && offset_more >> 3 < 3 {",
+        breaks: "A second IPv6 fragment that calls itself UDP may rewrite a TCP header",
+        near: ("packets", "fragments::promise_6_ipv6_fragments"),
+    },
+    Fault {
+        name: "extension-header-in-a-first-fragment",
+        file: "gateway-ebpf/src/ipv6.rs",
+        right: "if header.next != extension::FRAGMENT && is_extension(header.next) {",
+        wrong: "if header.next == u8::MAX && is_extension(header.next) {",
+        breaks: "Behind an extension header of a first fragment a second one may rewrite the ports",
+        near: ("packets", "fragments::promise_6_ipv6_fragments"),
+    },
+    Fault {
+        name: "advertised-ipv4-address",
+        file: "gateway-ebpf/src/neighbour.rs",
+        right: "if frame::is_mapped(target) {",
+        wrong: "if frame::is_mapped([0; 2]) {",
+        breaks: "A host may claim an IPv4 address of its segment by neighbour discovery",
+        near: ("packets", "neighbours::promise_6_neighbour_discovery"),
+    },
 ];

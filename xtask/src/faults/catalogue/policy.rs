@@ -60,4 +60,20 @@ pub(super) const FAULTS: &[Fault] = &[
         breaks: "A segment without a mode is not enforced",
         near: ("unit", "policy::tests::built_in_segments_come_first"),
     },
+    Fault {
+        name: "loopback-is-the-world",
+        file: "gateway/src/policy/model.rs",
+        right: "|| v4.is_loopback()",
+        wrong: "|| v4.is_documentation()",
+        breaks: "A flow to the world reaches what listens on the gateway itself",
+        near: ("packets", "places::promise_11_the_gateway_is_reached_only_by_a_flow"),
+    },
+    Fault {
+        name: "ipv6-loopback-is-the-world",
+        file: "gateway/src/policy/model.rs",
+        right: "|| v6.is_loopback()",
+        wrong: "|| v6.is_multicast()",
+        breaks: "Likewise over IPv6",
+        near: ("packets", "places::promise_11_the_gateway_is_reached_only_by_a_flow"),
+    },
 ];
