@@ -7,6 +7,7 @@ mod completions;
 mod detach;
 pub(crate) mod explain;
 mod export;
+mod flows;
 mod instance;
 mod plan;
 mod reach;
@@ -57,6 +58,7 @@ enum Command {
     Run(run::Run),
     Apply(apply::Apply),
     Status(status::Status),
+    Flows(flows::Flows),
     Detach(detach::Detach),
     Check(check::Check),
     Test(test::Test),
@@ -75,6 +77,7 @@ impl Cli {
             Command::Run(command) => command.run(),
             Command::Apply(command) => command.run(self.format.plain()?),
             Command::Status(command) => command.run(self.format.plain()?),
+            Command::Flows(command) => command.run(self.format.plain()?),
             Command::Detach(command) => command.run(self.format.plain()?),
             Command::Check(command) => command.run(self.format.plain()?),
             Command::Test(command) => command.run(self.format),

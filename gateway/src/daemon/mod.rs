@@ -14,6 +14,7 @@ mod run;
 mod service;
 pub mod status;
 mod traces;
+pub mod watching;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -8,8 +8,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use super::watching::Watching;
 use crate::compile::image::Manifest;
 use crate::dataplane::EventStream;
+use crate::policy::model::Policy;
 use crate::telemetry::events::{Aggregator, Moment};
 use crate::telemetry::logging::BLOCKED;
 use crate::telemetry::metrics::Metrics;
@@ -24,6 +26,8 @@ pub(super) struct Names {
     pub(super) generation: Option<(u32, Arc<Manifest>)>,
     /// Interfaces by index.
     pub(super) interfaces: HashMap<u32, String>,
+    /// The policy in force, on this gateway; absent where its text is not at hand.
+    pub(super) policy: Option<Arc<Policy>>,
 }
 
 /// Reads reports until `stop` rings or is dropped, then writes what is left.
@@ -31,10 +35,11 @@ pub(super) async fn gather(
     mut events: EventStream,
     mut names: watch::Receiver<Names>,
     metrics: Arc<Metrics>,
+    watching: Arc<Watching>,
     mut stop: oneshot::Receiver<()>,
 ) {
     let mut aggregator = Aggregator::default();
-    learn(&mut aggregator, &names.borrow_and_update());
+    watching.learn(&names.borrow_and_update());
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -43,30 +48,27 @@ pub(super) async fn gather(
                 Ok(event) => {
                     metrics.events_read(1);
                     aggregator.add(&event);
+                    watching.add(&event);
                 }
                 Err(error) => {
                     error!(%error, "cannot read reports of packets; the log of blocked flows pauses");
                     tokio::time::sleep(INTERVAL).await;
                 }
             },
-            _ = ticks.tick() => write(&mut aggregator, &metrics),
-            Ok(()) = names.changed() => learn(&mut aggregator, &names.borrow_and_update()),
+            _ = ticks.tick() => {
+                watching.forget_old();
+                write(&mut aggregator, &watching, &metrics);
+            }
+            Ok(()) = names.changed() => watching.learn(&names.borrow_and_update()),
             _ = &mut stop => break,
         }
     }
-    write(&mut aggregator, &metrics);
-}
-
-fn learn(aggregator: &mut Aggregator, names: &Names) {
-    if let Some((generation, manifest)) = &names.generation {
-        aggregator.learn_generation(*generation, Arc::clone(manifest));
-    }
-    aggregator.learn_interfaces(names.interfaces.clone());
+    write(&mut aggregator, &watching, &metrics);
 }
 
 /// Ends an interval: one line of JSON a flow.
-fn write(aggregator: &mut Aggregator, metrics: &Metrics) {
-    let interval = aggregator.finish(Moment::now());
+fn write(aggregator: &mut Aggregator, watching: &Watching, metrics: &Metrics) {
+    let interval = watching.with_names(|names| aggregator.finish(names, Moment::now()));
     for flow in &interval.flows {
         match serde_json::to_string(flow) {
             Ok(line) => info!(target: BLOCKED, "{line}"),

@@ -1,6 +1,7 @@
 //! What the service's sockets ask of it: requests of the control socket, pages for Prometheus.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::error;
 
@@ -8,17 +9,21 @@ use super::control::{self, ErrorKind, Reply, Request};
 use super::http::Pages;
 use super::run::blocking;
 use super::service::{Service, chain};
+use super::watching::{Traffic, Watching};
 
 /// The service as its sockets see it.
-pub(super) struct Handle(Arc<Service>);
+pub(super) struct Handle {
+    service: Arc<Service>,
+    watching: Arc<Watching>,
+}
 
 impl Handle {
-    pub(super) fn new(service: Arc<Service>) -> Self {
-        Self(service)
+    pub(super) fn new(service: Arc<Service>, watching: Arc<Watching>) -> Self {
+        Self { service, watching }
     }
 
     async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Service) -> T + Send + 'static) -> T {
-        let service = Arc::clone(&self.0);
+        let service = Arc::clone(&self.service);
         blocking(move || work(&service)).await
     }
 }
@@ -37,6 +42,16 @@ impl control::Handler for Handle {
                 return Reply::Error { kind: ErrorKind::Malformed, message };
             }
             Request::Reload {} => self.ask(Service::reload).await.map(|change| Reply::Applied { change }),
+            Request::Flows { filter, seconds } => {
+                let watching = Arc::clone(&self.watching);
+                let window = Duration::from_secs(seconds);
+                self.ask(move |service| watching.asked_for_flows(service, &filter, window))
+                    .await
+                    .map(|flows| Reply::Flows { flows })
+            }
+            Request::Traffic {} => {
+                self.ask(Service::look).await.map(|look| Reply::Traffic { traffic: Traffic::of(&look) })
+            }
             Request::Detach {} => self.ask(Service::detach).await.map(|detached| Reply::Detached {
                 interfaces: detached.interfaces,
                 generations: detached.generations,
@@ -47,7 +62,7 @@ impl control::Handler for Handle {
 
     fn answered(&self, reply: &Reply) {
         if matches!(reply, Reply::Detached { .. }) {
-            self.0.ended.notify_one();
+            self.service.ended.notify_one();
         }
     }
 }

@@ -17,6 +17,7 @@ use super::http;
 use super::prepare::{PrepareError, Text};
 use super::requests::Handle;
 use super::service::{ChangeError, Service, chain};
+use super::watching::Watching;
 use super::{Settings, notify, reports, traces};
 use crate::dataplane::{Dataplane, DataplaneError, NetworkChanges};
 use crate::telemetry::metrics::Metrics;
@@ -99,11 +100,13 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
     };
     let events = service.with_dataplane(Dataplane::events).map_err(RunError::NoPolicy)??;
     let (stop, stopped) = oneshot::channel();
-    let reports = tokio::spawn(reports::gather(events, service.names(), metrics, stopped));
+    let watching = Arc::new(Watching::new(settings.dataplane.clone()));
+    let reports =
+        tokio::spawn(reports::gather(events, service.names(), metrics, Arc::clone(&watching), stopped));
     if settings.dataplane.trace {
         tokio::spawn(traces::carry(Arc::clone(&service)));
     }
-    let handle = Arc::new(Handle::new(Arc::clone(&service)));
+    let handle = Arc::new(Handle::new(Arc::clone(&service), watching));
     let control = tokio::spawn({
         let handle = Arc::clone(&handle);
         async move { listener.serve(handle).await }

@@ -248,7 +248,8 @@ fn range((first, last): (u16, u16)) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
-const fn class_name(class: ServiceClass) -> &'static str {
+/// A class as policies write it.
+pub const fn class_name(class: ServiceClass) -> &'static str {
     match class {
         Clinical => "clinical",
         Control => "control",

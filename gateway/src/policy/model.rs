@@ -267,6 +267,16 @@ pub struct Service {
     pub origin: Option<Origin>,
 }
 
+/// Words that begin services written in place.
+pub(crate) const IN_PLACE: [&str; 6] = ["any", "tcp", "udp", "icmp", "icmpv6", "proto"];
+
+impl Service {
+    /// Whether it is written in place, such as `tcp/8443` or `any`, and so has no name of its own.
+    pub fn is_in_place(&self) -> bool {
+        self.name.split('/').next().is_some_and(|word| IN_PLACE.contains(&word))
+    }
+}
+
 /// What a service is for.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,

@@ -4,9 +4,12 @@
 //! daemon's business.
 
 pub mod events;
+pub mod flow;
 pub mod logging;
 pub mod metrics;
+pub mod names;
 pub mod reading;
+pub mod recent;
 
 #[cfg(test)]
 mod tests {

@@ -17,9 +17,13 @@ pub use peer::Rights;
 pub use server::{Handler, ListenError, Listener};
 
 use super::status::Status;
+use super::watching::Traffic;
+use crate::telemetry::flow::{FlowFilter, FlowList};
 
 /// Default path of the socket.
 pub const DEFAULT_SOCKET: &str = "/run/clinigate/control.sock";
+/// Seconds that blocked flows are listed back, unless the client says otherwise.
+pub const DEFAULT_WINDOW: u64 = 300;
 /// Bytes of a request, its newline included, at most.
 pub const REQUEST_LIMIT: usize = 64 * 1024;
 
@@ -36,6 +40,17 @@ pub enum Request {
     },
     /// Read the policy in force again from its directory.
     Reload {},
+    /// Who talks to whom, and who may not? Peers that may read may ask.
+    Flows {
+        /// Which flows.
+        #[serde(default)]
+        filter: FlowFilter,
+        /// How many seconds back blocked flows are listed.
+        #[serde(default = "default_window")]
+        seconds: u64,
+    },
+    /// What was counted? Peers that may read may ask.
+    Traffic {},
     /// Take everything off the interfaces and end.
     Detach {},
 }
@@ -43,7 +58,7 @@ pub enum Request {
 impl Request {
     /// Whether it changes nothing, and read-only peers may ask it.
     pub fn is_read_only(&self) -> bool {
-        matches!(self, Self::Status {})
+        matches!(self, Self::Status {} | Self::Flows { .. } | Self::Traffic {})
     }
 
     /// Its name in logs.
@@ -52,9 +67,15 @@ impl Request {
             Self::Status {} => "status",
             Self::Apply { .. } => "apply",
             Self::Reload {} => "reload",
+            Self::Flows { .. } => "flows",
+            Self::Traffic {} => "traffic",
             Self::Detach {} => "detach",
         }
     }
+}
+
+fn default_window() -> u64 {
+    DEFAULT_WINDOW
 }
 
 /// What the service answers.
@@ -70,6 +91,16 @@ pub enum Reply {
     Applied {
         /// What changed.
         change: Change,
+    },
+    /// To [`Request::Flows`].
+    Flows {
+        /// Those that fit.
+        flows: FlowList,
+    },
+    /// To [`Request::Traffic`].
+    Traffic {
+        /// Everything that was counted.
+        traffic: Traffic,
     },
     /// To [`Request::Detach`]: nothing is enforced any more, and the service ends.
     Detached {

@@ -50,6 +50,7 @@ impl Service {
                 && let Ok(prepared) = self.last_good(active.record.source.into(), active.record.commit)
             {
                 lock(&self.memory).in_force = Some(prepared.into());
+                self.tell_names();
             }
             return Ok(());
         }
@@ -89,6 +90,7 @@ impl Service {
                 ..Change::default()
             };
             lock(&self.memory).in_force = Some(prepared.into());
+            self.tell_names();
             return Ok(change);
         }
         prepared.prove()?;

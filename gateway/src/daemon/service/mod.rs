@@ -21,10 +21,11 @@ pub use error::ChangeError;
 pub(super) use error::chain;
 
 use super::Settings;
-use super::prepare::{Prepared, Text};
+use super::prepare::{Prepared, Text, with_addresses};
 use super::reports::Names;
 use super::status::LastApply;
 use crate::dataplane::{self, Dataplane, Detached};
+use crate::policy::model::Policy;
 use crate::telemetry::metrics::Metrics;
 
 /// The service, shared by its tasks.
@@ -62,6 +63,13 @@ struct Memory {
 struct InForce {
     text: Text,
     addresses: Vec<IpAddr>,
+}
+
+impl InForce {
+    /// What the text means on this gateway.
+    fn policy(&self) -> Arc<Policy> {
+        Arc::new(with_addresses(&self.text.policy, &self.addresses))
+    }
 }
 
 impl From<Prepared> for InForce {
@@ -124,6 +132,7 @@ impl Service {
     }
 
     fn tell_names(&self) {
+        let policy = lock(&self.memory).in_force.as_ref().map(InForce::policy);
         let names = self.with_dataplane(|dataplane| Names {
             generation: dataplane
                 .active()
@@ -133,6 +142,7 @@ impl Service {
                 .into_iter()
                 .filter_map(|interface| Some((interface.ifindex?, interface.name)))
                 .collect::<HashMap<u32, String>>(),
+            policy,
         });
         if let Ok(names) = names {
             self.names.send_replace(names);

@@ -5,13 +5,10 @@ use super::limits::SERVICE_LIMIT;
 use crate::policy::catalogue;
 use crate::policy::decode::{OneOrMany, Text};
 use crate::policy::diagnostic::Diagnostic;
-use crate::policy::model::{ANY_PORT, Service, ServiceClass, ServiceMatch};
+use crate::policy::model::{ANY_PORT, IN_PLACE, Service, ServiceClass, ServiceMatch};
 use crate::policy::names;
 use crate::policy::port::{self, PortError};
 use crate::policy::text::{PolicyText, PortsText, ServiceText};
-
-/// Words that begin services written in place.
-const IN_PLACE: [&str; 6] = ["any", "tcp", "udp", "icmp", "icmpv6", "proto"];
 
 impl Resolver {
     /// Resolves `services`.

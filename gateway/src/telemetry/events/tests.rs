@@ -1,9 +1,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::sync::Arc;
+
+use gateway_common::place::SEGMENT_UNKNOWN;
 use gateway_common::table::NO_RULE;
 
+use super::super::names::GENERATIONS_KEPT;
 use super::*;
-use crate::compile::image::{RuleEntry, SegmentEntry};
+use crate::compile::image::{Manifest, RuleEntry, SegmentEntry};
 use crate::policy::model::{Origin, RuleKind};
 
 const BOOT: i64 = 1_700_000_000;
@@ -58,11 +62,11 @@ fn smb() -> Event {
     }
 }
 
-fn aggregator() -> Aggregator {
-    let mut aggregator = Aggregator::default();
-    aggregator.learn_generation(3, manifest());
-    aggregator.learn_interfaces(HashMap::from([(8, "trunk0".to_owned())]));
-    aggregator
+fn names() -> Names {
+    let mut names = Names::default();
+    names.learn_generation(3, manifest());
+    names.learn_interfaces(HashMap::from([(8, "trunk0".to_owned())]));
+    names
 }
 
 fn at(seconds: u64) -> Moment {
@@ -72,10 +76,12 @@ fn at(seconds: u64) -> Moment {
 
 #[test]
 fn packets_of_a_flow_become_one_line_with_names() {
-    let mut aggregator = aggregator();
+    let mut aggregator = Aggregator::default();
     aggregator.add(&smb());
-    aggregator.add(&Event { time: 7_250_000_000, source_port: 40_001_u16.to_be(), length: 70, ..smb() });
-    let interval = aggregator.finish(at(10));
+    let four =
+        Event { time: 7_250_000_000, source_port: 40_001_u16.to_be(), length: 70, packets: 4, ..smb() };
+    aggregator.add(&four);
+    let interval = aggregator.finish(&names(), at(10));
     assert_eq!(interval.unlisted, 0);
     let [flow] = interval.flows.as_slice() else { panic!("one flow, not {interval:?}") };
     assert_eq!(
@@ -85,48 +91,50 @@ fn packets_of_a_flow_become_one_line_with_names() {
             r#""reason":"denied","rule":"legacy-smb","origin":"deny.yaml:12","source_segment":"pumps","#,
             r#""source":"10.10.70.5","source_mac":"02:00:00:00:00:01","source_port":40000,"#,
             r#""destination_segment":"pacs","destination":"10.10.30.9","service":"tcp/445","#,
-            r#""interface":"trunk0","vlan":70,"packets":2,"bytes":130}"#
+            r#""service_name":"smb","service_class":"unknown","interface":"trunk0","vlan":70,"#,
+            r#""packets":5,"bytes":340}"#
         )
     );
-    assert!(aggregator.finish(at(20)).flows.is_empty(), "an interval starts empty");
+    assert!(aggregator.finish(&names(), at(20)).flows.is_empty(), "an interval starts empty");
 }
 
 #[test]
 fn the_busiest_flow_comes_first() {
-    let mut aggregator = aggregator();
+    let mut aggregator = Aggregator::default();
     aggregator.add(&smb());
     for _ in 0..3 {
         aggregator.add(&Event { destination_port: 3389_u16.to_be(), ..smb() });
     }
-    let services: Vec<_> = aggregator.finish(at(10)).flows.into_iter().map(|flow| flow.service).collect();
+    let services: Vec<_> =
+        aggregator.finish(&names(), at(10)).flows.into_iter().map(|flow| flow.service).collect();
     assert_eq!(services, ["tcp/3389", "tcp/445"]);
 }
 
 #[test]
 fn memory_is_bounded_and_what_is_not_listed_is_counted() {
-    let mut aggregator = aggregator();
+    let mut aggregator = Aggregator::default();
     for round in 0..2 {
         for port in 0..10_000_u16 {
             aggregator.add(&Event { destination_port: port.to_be(), ..smb() });
         }
         assert_eq!(aggregator.flows.len(), FLOW_LIMIT, "round {round}");
     }
-    let interval = aggregator.finish(at(10));
+    let interval = aggregator.finish(&names(), at(10));
     assert_eq!(interval.flows.len(), FLOW_LIMIT);
-    assert!(interval.flows.iter().all(|flow| flow.packets == 2));
+    assert!(interval.flows.iter().all(|flow| flow.packets == Some(2)));
     assert_eq!(interval.unlisted, 2 * (10_000 - FLOW_LIMIT as u64));
-    assert_eq!(aggregator.finish(at(20)).unlisted, 0);
+    assert_eq!(aggregator.finish(&names(), at(20)).unlisted, 0);
 }
 
 #[test]
 fn only_the_last_generations_are_remembered() {
-    let mut aggregator = aggregator();
+    let mut aggregator = Aggregator::default();
+    let mut names = names();
     for generation in 4..4 + u32::try_from(GENERATIONS_KEPT).unwrap() {
-        aggregator.learn_generation(generation, manifest());
+        names.learn_generation(generation, manifest());
     }
-    assert_eq!(aggregator.manifests.len(), GENERATIONS_KEPT);
     aggregator.add(&smb());
-    let flow = &aggregator.finish(at(10)).flows[0];
+    let flow = &aggregator.finish(&names, at(10)).flows[0];
     assert_eq!(
         (flow.source_segment.as_str(), &flow.rule),
         ("#4", &None),
@@ -136,7 +144,7 @@ fn only_the_last_generations_are_remembered() {
 
 #[test]
 fn services_are_written_as_policies_write_them() {
-    let mut aggregator = aggregator();
+    let mut aggregator = Aggregator::default();
     let cases = [
         (Event { protocol: PROTOCOL_UDP, destination_port: 53_u16.to_be(), ..smb() }, "udp/53"),
         (Event { protocol: PROTOCOL_ICMP, destination_port: 0x0800_u16.to_be(), ..smb() }, "icmp/8"),
@@ -158,14 +166,14 @@ fn services_are_written_as_policies_write_them() {
     ];
     for (event, service) in cases {
         aggregator.add(&event);
-        let interval = aggregator.finish(at(10));
+        let interval = aggregator.finish(&names(), at(10));
         assert_eq!(interval.flows[0].service, service);
     }
 }
 
 #[test]
 fn frames_without_addresses_are_told_apart_by_their_sender() {
-    let mut aggregator = aggregator();
+    let mut aggregator = Aggregator::default();
     let lldp = Event {
         ethertype: 0x88cc,
         source: [0, 0],
@@ -176,7 +184,7 @@ fn frames_without_addresses_are_told_apart_by_their_sender() {
     };
     aggregator.add(&lldp);
     aggregator.add(&Event { source_mac: [2, 0, 0, 0, 0, 2], ..lldp });
-    let interval = aggregator.finish(at(10));
+    let interval = aggregator.finish(&names(), at(10));
     assert_eq!(interval.flows.len(), 2);
     let flow = &interval.flows[0];
     assert_eq!((flow.source, flow.destination_segment.as_str(), &flow.rule), (None, "unknown", &None));
@@ -193,6 +201,6 @@ fn numbers_that_mean_nothing_do_no_harm() {
         source_segment: u16::MAX,
         ..smb()
     });
-    let flow = &aggregator.finish(at(10)).flows[0];
-    assert_eq!((flow.reason, flow.verdict), ("unknown", "unknown"));
+    let flow = &aggregator.finish(&names(), at(10)).flows[0];
+    assert_eq!((flow.reason.as_str(), flow.verdict.as_str()), ("unknown", "unknown"));
 }
