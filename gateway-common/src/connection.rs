@@ -160,6 +160,8 @@ impl Connection {
     pub const FIN_RESPONDER: u8 = 8;
     /// Taken up in its middle.
     pub const MIDSTREAM: u8 = 16;
+    /// What decided about it depends on the time: it is judged again by each packet.
+    pub const CONDITIONAL: u8 = 32;
 }
 
 /// The kernel's `struct bpf_spin_lock` (include/uapi/linux/bpf.h), found by its name in the

@@ -2,7 +2,7 @@
 
 /// Version of everything that stays pinned while binaries change: connection table, fragment
 /// table, event ring, counters, generation slot. A binary whose version differs replaces all of it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Program attached to interfaces: it jumps to the generation in force.
 pub const PROGRAM_ENTRY: &str = "clinigate";
@@ -71,6 +71,15 @@ pub mod generation {
     pub const VERDICTS: &str = "VERDICTS";
     /// One page of `u32` ([`crate::reason::Mode`]), by segment.
     pub const SEGMENTS: &str = "SEGMENTS";
+    /// Array of [`crate::condition::Condition`]; the first always holds.
+    pub const CONDITIONS: &str = "CONDITIONS";
+    /// Array of [`crate::condition::Choice`].
+    pub const CHOICES: &str = "CHOICES";
+    /// Pages of `u32`, by source class: index of the condition under which its addresses are in quarantine, or
+    /// [`crate::condition::NONE`].
+    pub const QUARANTINES: &str = "QUARANTINES";
+    /// Pages of `u64`, by segment: nanoseconds until which its glass is broken, 0 where it is whole.
+    pub const BREAK_GLASS: &str = "BREAK_GLASS";
     /// Per-CPU array of [`crate::counter::PairCounters`], by pair of segments.
     pub const PAIR_COUNTERS: &str = "PAIR_COUNTERS";
     /// Per-CPU array of [`crate::counter::RuleCounters`], by rule divided by
@@ -86,7 +95,7 @@ pub mod generation {
     /// Device map: the interfaces of the policy, by slot.
     pub const DEVICES: &str = "DEVICES";
     /// All of them. Arrays are made with `BPF_F_MMAPABLE`, hashes and per-CPU arrays are not.
-    pub const ALL: [&str; 19] = [
+    pub const ALL: [&str; 23] = [
         LEGS,
         EXITS,
         TAGS,
@@ -104,6 +113,10 @@ pub mod generation {
         LAYER_DESTS,
         VERDICTS,
         SEGMENTS,
+        CONDITIONS,
+        CHOICES,
+        QUARANTINES,
+        BREAK_GLASS,
         PAIR_COUNTERS,
         RULE_COUNTERS,
     ];

@@ -8,6 +8,7 @@
 #![allow(clippy::inline_always, reason = "the programs in the kernel must inline these")]
 
 pub mod bench;
+pub mod condition;
 pub mod connection;
 pub mod counter;
 pub mod event;

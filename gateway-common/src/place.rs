@@ -12,7 +12,7 @@ pub const SEGMENT_UNKNOWN: u16 = 3;
 /// Number of the first segment of the policy.
 pub const SEGMENT_FIRST: u16 = 4;
 /// How many segments there can be, built-in ones included: the counters of all pairs take
-/// `SEGMENT_LIMIT² * Reason::COUNT * 16` bytes a CPU, 19 MiB.
+/// `SEGMENT_LIMIT² * Reason::COUNT * 16` bytes a CPU, 20 MiB.
 pub const SEGMENT_LIMIT: usize = 192;
 
 /// Key of the place table.

@@ -93,6 +93,10 @@ reasons! {
     NeighbourRate = "neighbour-rate", false;
     /// Allowed, but the connection table has no room for it.
     ConnectionTableFull = "connection-table-full", false;
+    /// One end is in quarantine, and no flow that is kept there allows it. Dropped whatever the modes are.
+    Quarantined = "quarantined", false;
+    /// Not allowed between enforced segments; passed and reported, because break-glass is open.
+    BreakGlass = "break-glass", false;
     /// No policy is in force: the generation slot is empty.
     NoPolicy = "no-policy", false;
     /// A table of the policy in force does not hold what it must: a defect, reported as such.
@@ -102,6 +106,17 @@ reasons! {
 impl Reason {
     /// How many reasons there are.
     pub const COUNT: usize = Self::ALL.len();
+
+    /// The verdict that goes with the reason whatever the modes of the segments are, where it is one that does not
+    /// pass.
+    #[inline(always)]
+    pub const fn settled(self) -> Option<Verdict> {
+        match self {
+            Self::Quarantined => Some(Verdict::Drop),
+            Self::BreakGlass => Some(Verdict::Audit),
+            _ => None,
+        }
+    }
 
     /// The reason with this number.
     pub fn from_number(number: u8) -> Option<Self> {

@@ -83,7 +83,8 @@ pub const LAYERS: usize = 4;
 pub type Lanes = [u32; LAYERS];
 
 /// A cell of the verdict table: which rule decides, and how. Ordered by strength: the least of several
-/// is what they say together, the first deny, else the first allow.
+/// is what they say together, the first deny, else the first allow. Quarantine stands between them: it forbids
+/// what a flow allows, but for what is kept in quarantine too.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cell(pub u32);
@@ -92,8 +93,14 @@ impl Cell {
     /// No rule names the packet.
     pub const NO_RULE: Self = Self(u32::MAX);
     const ALLOW: u32 = 1 << 31;
+    const KEPT: u32 = 1 << 29;
+    const QUARANTINE: u32 = 2 << 29;
+    const CONDITIONAL: u32 = 3 << 29;
+    const TIER: u32 = 7 << 29;
+    /// Rules, and choices, that cells can name: those with a lower number.
+    pub const LIMIT: u32 = 1 << 29;
 
-    /// A flow allows it. Rule numbers are below 2^31 - 1.
+    /// A flow allows it. Rule numbers are below [`Self::LIMIT`].
     pub const fn allow(rule: u32) -> Self {
         Self(rule | Self::ALLOW)
     }
@@ -101,6 +108,38 @@ impl Cell {
     /// A deny forbids it.
     pub const fn deny(rule: u32) -> Self {
         Self(rule)
+    }
+
+    /// A flow allows it also in quarantine.
+    pub const fn kept(rule: u32) -> Self {
+        Self(rule | Self::KEPT)
+    }
+
+    /// It is forbidden because one end is in quarantine.
+    pub const fn quarantine(rule: u32) -> Self {
+        Self(rule | Self::QUARANTINE)
+    }
+
+    /// What counts depends on the time: the [`crate::condition::Choice`]s from this one on say on what.
+    pub const fn conditional(first: u32) -> Self {
+        Self(first | Self::CONDITIONAL)
+    }
+
+    /// The first choice of a cell that depends on the time.
+    #[inline(always)]
+    pub const fn choice(self) -> Option<u32> {
+        if self.0 & Self::TIER == Self::CONDITIONAL { Some(self.0 & !Self::TIER) } else { None }
+    }
+
+    /// A cell that was found strongest, as what it comes to: allowed or denied by its rule.
+    #[must_use]
+    #[inline(always)]
+    pub const fn plain(self) -> Self {
+        match self.0 & Self::TIER {
+            Self::KEPT => Self::allow(self.0 & !Self::TIER),
+            Self::QUARANTINE => Self::deny(self.0 & !Self::TIER),
+            _ => self,
+        }
     }
 
     /// Whether a flow allows it.
@@ -156,6 +195,10 @@ pub struct Config {
     pub forwarding: u32,
     /// 1: the rules are in [`LAYERS`].
     pub layered: u32,
+    /// 1: some rules hold only at times.
+    pub conditional: u32,
+    /// 1: the glass of some segments is broken.
+    pub break_glass: u32,
 }
 
 /// Stands before the frame, as XDP metadata, in test runs of a program with

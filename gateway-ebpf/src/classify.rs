@@ -10,7 +10,7 @@ use crate::maps::{
     ATOMS, LAYER_DESTS, LAYER_SOURCES, MATRIX, PAIRS, SERVICES, SOURCE_PORTS, V4, V6, VERDICTS, paged,
 };
 use crate::packet::protocol;
-use crate::{config, frame};
+use crate::{condition, config, frame};
 
 /// What decides which service a packet belongs to, seen from its initiator.
 #[derive(Clone, Copy)]
@@ -84,7 +84,8 @@ fn root<const N: usize, const F: usize>(
 pub(crate) fn decide(source: &Atom, destination: &Atom, service: &ServiceKey) -> Option<Cell> {
     let class = service_class(service)?;
     if config::layered() == 0 {
-        return cell(source.source * config::destinations() + destination.destination, class);
+        let cell = cell(source.source * config::destinations() + destination.destination, class)?;
+        return Some(condition::plain(cell));
     }
     let sources = LAYER_SOURCES.get(source.source)?;
     let destinations = LAYER_DESTS.get(destination.destination)?;
@@ -92,14 +93,14 @@ pub(crate) fn decide(source: &Atom, destination: &Atom, service: &ServiceKey) ->
     for (start, column) in sources.iter().zip(destinations) {
         strongest = strongest.min(cell(start + column, class)?);
     }
-    Some(strongest)
+    Some(condition::plain(strongest))
 }
 
 /// The cell of a pair for a service class.
 #[inline(always)]
 fn cell(pair: u32, class: u32) -> Option<Cell> {
     let row = paged(&PAIRS, pair)?;
-    Some(Cell(paged(&VERDICTS, row * config::services() + class)?))
+    condition::resolve(Cell(paged(&VERDICTS, row * config::services() + class)?))
 }
 
 #[inline(always)]

@@ -20,6 +20,8 @@ static CONFIG: Config = Config {
     bucket_mask: 0,
     forwarding: 0,
     layered: 0,
+    conditional: 0,
+    break_glass: 0,
 };
 
 macro_rules! fields {
@@ -45,7 +47,9 @@ fields!(
     event_rate,
     bucket_mask,
     forwarding,
-    layered
+    layered,
+    conditional,
+    break_glass
 );
 
 /// Word `WORD` of the connection table's key.

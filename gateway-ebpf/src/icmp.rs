@@ -7,7 +7,7 @@ use gateway_common::reason::Reason;
 use crate::conntrack::{self, Slot};
 use crate::packet::{Fragment, Packet, protocol};
 use crate::work::Judgement;
-use crate::{config, frame, ipv4, ipv6, revalidate, transport};
+use crate::{condition, config, frame, ipv4, ipv6, revalidate, transport};
 
 /// Bytes of an ICMP header before the quoted packet, in both versions.
 const HEADER: usize = 8;
@@ -38,7 +38,7 @@ pub(crate) fn related(
     let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
     // SAFETY: entries lie in the map, which lives as long as the program runs.
     let connection = unsafe { &mut *entry };
-    if connection.generation != config::generation() {
+    if connection.generation != config::generation() || condition::binds(connection) {
         revalidate::revalidate(connection, judgement)?;
     }
     judgement.rule = connection.rule;

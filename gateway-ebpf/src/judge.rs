@@ -11,7 +11,7 @@ use crate::conntrack::{self, Slot};
 use crate::maps::ETHERTYPES;
 use crate::packet::{Fragment, Link, Packet, ethertype, protocol};
 use crate::work::{Judgement, Work};
-use crate::{config, fragments, frame, icmp, neighbour, parse, place, revalidate, transport};
+use crate::{condition, config, fragments, frame, icmp, neighbour, parse, place, revalidate, transport};
 
 /// Judges a frame; leaves in `work` what could be read of it, and the judgement.
 #[inline(always)]
@@ -48,6 +48,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
             // SAFETY: entries lie in the map, which lives as long as the program runs.
             let connection = unsafe { &*entry };
             if connection.generation == config::generation()
+                && !condition::binds(connection)
                 && place::is_known(connection, slot, &link.place)
                 && conntrack::continues(connection, slot, packet)
             {
@@ -57,6 +58,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     }
 
     let place = place::of(link, judgement)?;
+    condition::begin(now);
     if !is_ip {
         return not_ip(context, link, &place, now);
     }
@@ -66,11 +68,13 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     let is_stray = link.ethertype == ethertype::IPV6 && frame::is_mapped(packet.destination);
     if readable || (packet.is_addressed && !is_stray) {
         judgement.destination = destination.segment;
+        condition::look(&destination);
     }
     if !readable {
         return Err(judgement.reason);
     }
     let source = place::guard(&place, packet)?;
+    condition::look(&source);
     frame::forget();
     if found {
         let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
@@ -78,7 +82,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         let connection = unsafe { &mut *entry };
         if conntrack::continues(connection, slot, packet) {
             confine(&source, judgement)?;
-            if connection.generation != config::generation() {
+            if connection.generation != config::generation() || condition::binds(connection) {
                 revalidate::revalidate(connection, judgement)?;
             }
             if place::is_of_its_end(connection, slot, &place) {
@@ -209,7 +213,7 @@ fn describe(
         [judgement.destination, judgement.source]
     };
     new.state = state;
-    new.flags = if midstream { Connection::MIDSTREAM } else { 0 };
+    new.flags = if midstream { Connection::MIDSTREAM } else { 0 } | condition::flag();
     if slot.source_is_high == by_initiator {
         new.flags |= Connection::HIGH_INITIATED;
     }

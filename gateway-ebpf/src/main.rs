@@ -17,6 +17,7 @@
 mod budget;
 mod classify;
 mod clock;
+mod condition;
 mod config;
 mod conntrack;
 mod egress;
@@ -72,7 +73,7 @@ fn clinigate_judge(context: XdpContext) -> u32 {
     judge::judge(&context, ifindex, now, work);
     frame::forget();
     let Work { link, packet, judgement, .. } = work;
-    let verdict = verdict::settle(&context, judgement);
+    let verdict = verdict::settle(&context, judgement, now);
     debug!(
         &context,
         "if {} vlan {} proto {} port {}: reason {} rule {} verdict {}",

@@ -3,6 +3,7 @@
 
 use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
+use gateway_common::condition::{Choice, Condition};
 use gateway_common::connection::Bucket;
 use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
 use gateway_common::event::Event;
@@ -61,6 +62,14 @@ pub(crate) static LAYER_DESTS: Array<Lanes, 1, MMAPABLE> = Array::new();
 pub(crate) static VERDICTS: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static SEGMENTS: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static CONDITIONS: Array<Condition, 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static CHOICES: Array<Choice, 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static QUARANTINES: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static BREAK_GLASS: Array<[u64; PAGE], 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static PAIR_COUNTERS: PerCpuArray<PairCounters, 1> = PerCpuArray::new();
 #[btf_map]

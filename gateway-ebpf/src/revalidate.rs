@@ -8,9 +8,10 @@ use gateway_common::table::Atom;
 use crate::classify::{self, ServiceKey};
 use crate::packet::protocol;
 use crate::work::Judgement;
-use crate::{config, conntrack, health, place, transport};
+use crate::{condition, config, conntrack, health, place, transport};
 
-/// Judges a connection by the generation in force: it stays, or it ends here.
+/// Judges a connection by the generation in force, or by the time if that decides about it: it stays, or it
+/// ends here.
 #[inline(never)]
 pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement) -> Result<(), Reason> {
     let high_initiated = connection.flags & Connection::HIGH_INITIATED != 0;
@@ -23,6 +24,7 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
     let mut source = classify::atom(from).ok_or(Reason::Internal)?;
     let destination = classify::atom(to).ok_or(Reason::Internal)?;
     // Whose address is good in every segment is known by its place alone.
+    let is_new = connection.generation != config::generation();
     let is_of_gateway = connection.flags & Connection::GATEWAY != 0;
     // An address that the gateway has lost may be anybody's by now. One that it has just got may not have
     // come into force yet.
@@ -34,8 +36,10 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
             PlaceKey { ifindex: connection.ifindex[0], outer: connection.outer[0], vlan: connection.vlan[0] };
         let Some(place) = place::lookup(&key) else { return Err(revoke(connection)) };
         source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
-        connection.ifindex[1] = 0;
-    } else {
+        if is_new {
+            connection.ifindex[1] = 0;
+        }
+    } else if is_new {
         // Both sides show their place anew before they are believed.
         connection.ifindex = [0; 2];
     }
@@ -55,8 +59,12 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
             return Err(revoke(connection));
         }
         connection.rule = cell.rule();
+        condition::bind(connection);
     }
     connection.segment = [source.segment, destination.segment];
+    if !is_new {
+        return Ok(());
+    }
     if destination.segment != SEGMENT_GATEWAY {
         connection.ifindex[0] = 0;
     }

@@ -6,18 +6,30 @@ use gateway_common::place::SEGMENT_UNKNOWN;
 use gateway_common::reason::{Mode, Verdict};
 use gateway_common::table::NO_RULE;
 
-use crate::config;
 use crate::maps::{PAIR_COUNTERS, RULE_COUNTERS, SEGMENTS, paged};
 use crate::work::Judgement;
+use crate::{condition, config};
 
 /// Counts the packet and says what becomes of it.
 #[inline(always)]
-pub(crate) fn settle(context: &XdpContext, judgement: &Judgement) -> Verdict {
+pub(crate) fn settle(context: &XdpContext, judgement: &mut Judgement, now: u64) -> Verdict {
     let bytes = crate::frame::length(context);
+    if !judgement.reason.passes() {
+        condition::overrule(judgement, now);
+    }
     count(judgement, bytes);
     if judgement.reason.passes() {
         return Verdict::Pass;
     }
+    if let Some(verdict) = condition::settled(judgement.reason) {
+        return verdict;
+    }
+    by_modes(judgement)
+}
+
+/// What becomes of a packet that does not pass by itself.
+#[inline(always)]
+pub(crate) fn by_modes(judgement: &Judgement) -> Verdict {
     if judgement.source == SEGMENT_UNKNOWN {
         return Verdict::Drop;
     }

@@ -106,9 +106,5 @@ pub(super) fn matches(matches: ServiceMatch, transport: crate::packet::Transport
 
 /// How messages call a rule.
 pub(super) fn kind(rule: &Rule) -> &'static str {
-    match rule.kind {
-        RuleKind::Flow => "flow",
-        RuleKind::Vendor => "vendor access",
-        RuleKind::Deny => "deny",
-    }
+    rule.kind.words()
 }

@@ -51,6 +51,17 @@ pub enum CompileError {
         /// The limit.
         limit: usize,
     },
+    /// Too many rules that hold only at times meet.
+    #[error(
+        "{count} rules that hold only at times decide about the same packets, more than the limit of {limit}; release \
+         what is in quarantine twice, close grants, or merge vendor accesses"
+    )]
+    Choices {
+        /// How many.
+        count: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Too many segments.
     #[error(
         "the policy has {count} segments, built-in ones included, more than the limit of {limit}; merge some"

@@ -1,5 +1,6 @@
 //! The compiled policy: the contents of one generation's tables, as the kernel will hold them.
 
+use gateway_common::condition::{Choice, Condition};
 use gateway_common::place::{Place, SEGMENT_UNKNOWN};
 use gateway_common::reason::{Mode, Reason, Verdict};
 use gateway_common::table::{Atom, Config, Lanes};
@@ -37,6 +38,14 @@ pub struct Image {
     pub verdicts: Vec<u32>,
     /// [`gateway_common::reason::Mode`] by segment.
     pub segments: Vec<u32>,
+    /// When rules hold that do so only at times; the first always holds. Empty where all rules do.
+    pub conditions: Vec<Condition>,
+    /// What cells that depend on the time lead to.
+    pub choices: Vec<Choice>,
+    /// By source class, the condition that puts it into quarantine; empty where there is none.
+    pub quarantines: Vec<u32>,
+    /// By segment, until when its glass is broken; empty where none is.
+    pub break_glass: Vec<u64>,
     /// Load-time constants; `generation`, `hash_key` and `test_context` are the dataplane's to set.
     pub config: Config,
     /// Connections that the table must hold.
@@ -83,6 +92,9 @@ impl Manifest {
     pub fn verdict(&self, source: u16, destination: u16, reason: Reason) -> Verdict {
         if reason.passes() {
             return Verdict::Pass;
+        }
+        if let Some(verdict) = reason.settled() {
+            return verdict;
         }
         if source == SEGMENT_UNKNOWN {
             return Verdict::Drop;

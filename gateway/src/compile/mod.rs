@@ -5,16 +5,18 @@
 //! of classes into rows of [`verdict`] cells, in [`layer`]s where they are too many, interfaces into [`place`]s. `read` walks the tables as
 //! the datapath does.
 
+use gateway_common::condition::Condition;
 use gateway_common::place::SEGMENT_FIRST;
 use gateway_common::place::SEGMENT_LIMIT;
 use gateway_common::reason::Mode;
-use gateway_common::table::{Atom, Config};
+use gateway_common::table::{Atom, Cell, Config};
 
-use crate::policy::model::{Forwarding, Policy, SegmentId};
+use crate::policy::model::{Forwarding, Policy, Rule, RuleKind, SegmentId};
 
 mod address;
 mod block;
 mod class;
+mod condition;
 mod error;
 pub mod image;
 mod layer;
@@ -25,6 +27,7 @@ mod service;
 mod stride;
 mod verdict;
 
+use condition::Conditions;
 use error::Budget;
 pub use error::{CompileError, TABLE_BYTES};
 use image::Image;
@@ -62,6 +65,9 @@ pub fn compile_as(policy: &Policy, layering: Layering) -> Result<Image, CompileE
     let (sources, destinations) = (&space.sources, &space.destinations);
     let verdicts = verdict::compile(policy, sources, destinations, &services, layering, &mut budget)?;
     let is_layered = !verdicts.sources.is_empty();
+    let Conditions { table: conditions, quarantines } =
+        if is_conditional(policy) { condition::compile(policy, sources) } else { Conditions::default() };
+    budget.take("conditions", (conditions.len() * size_of::<Condition>() + quarantines.len() * 4) as u64)?;
 
     Ok(Image {
         places: place::places(policy, &space.link),
@@ -73,6 +79,9 @@ pub fn compile_as(policy: &Policy, layering: Layering) -> Result<Image, CompileE
         layer_sources: verdicts.sources,
         layer_destinations: verdicts.destinations,
         verdicts: verdicts.cells,
+        choices: verdicts.choices,
+        quarantines,
+        break_glass: break_glass(policy),
         segments: modes(policy),
         config: Config {
             segments: number(policy.segments.len()),
@@ -82,11 +91,14 @@ pub fn compile_as(policy: &Policy, layering: Layering) -> Result<Image, CompileE
             midstream: u32::from(policy.settings.midstream),
             forwarding: u32::from(policy.settings.forwarding == Forwarding::Xdp),
             layered: u32::from(is_layered),
+            conditional: u32::from(is_conditional(policy)),
+            break_glass: u32::from(!policy.break_glass.is_empty()),
             timeouts: policy.settings.timeouts,
             neighbour_rate: policy.settings.neighbour_rate,
             event_rate: policy.settings.event_rate,
             ..Config::default()
         },
+        conditions,
         services: services.table,
         source_ports: services.source_ports,
         matrix: services.matrix,
@@ -110,7 +122,9 @@ fn check(policy: &Policy) -> Result<(), CompileError> {
     let known = |segment: SegmentId| usize::from(segment.0) < segments;
     for rule in &policy.rules {
         let segments_known = rule.from.segments.iter().chain(&rule.to.segments).all(|id| known(*id));
-        if !segments_known || rule.services.iter().any(|&index| index >= policy.services.len()) {
+        let has_condition = rule.condition.is_none_or(|index| index < policy.conditions.len());
+        let has_services = rule.services.iter().all(|&index| index < policy.services.len());
+        if !segments_known || !has_condition || !has_services {
             return Err(CompileError::DanglingRule { rule: rule.name.clone() });
         }
     }
@@ -122,8 +136,28 @@ fn check(policy: &Policy) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// Rules that a cell can name: one bit says deny, and the highest number stands for no rule.
-const RULE_LIMIT: usize = (1 << 31) - 1;
+/// Whether the programs have to ask for the time, and for quarantine.
+fn is_conditional(policy: &Policy) -> bool {
+    let at_times =
+        |rule: &Rule| rule.condition.is_some() || matches!(rule.kind, RuleKind::Kept | RuleKind::Quarantine);
+    policy.rules.iter().any(|rule| rule.is_active() && at_times(rule))
+}
+
+/// Rules that a cell can name.
+const RULE_LIMIT: usize = Cell::LIMIT as usize;
+
+fn break_glass(policy: &Policy) -> Vec<u64> {
+    if policy.break_glass.is_empty() {
+        return Vec::new();
+    }
+    let mut until = vec![0; policy.segments.len()];
+    for (segment, &end) in &policy.break_glass {
+        if let Some(place) = until.get_mut(usize::from(segment.0)) {
+            *place = end;
+        }
+    }
+    until
+}
 
 fn modes(policy: &Policy) -> Vec<u32> {
     let mut modes: Vec<u32> = policy.segments.iter().map(|segment| Mode::from(segment.mode) as u32).collect();

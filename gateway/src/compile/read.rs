@@ -5,7 +5,8 @@
 
 use std::net::IpAddr;
 
-use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN};
+use gateway_common::condition::{CHOICES, NONE};
+use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN, SEGMENT_WAN};
 use gateway_common::reason::{Mode, Reason, Verdict};
 use gateway_common::table::{
     Atom, Cell, LAYERS, NO_RULE, NODE, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL, SERVICE_TCP,
@@ -65,10 +66,15 @@ impl Image {
         self.matrix.get(cell).copied()
     }
 
-    /// Which rule decides between these two, and how.
+    /// Which rule decides between these two, and how, as [`Self::cell`].
     pub fn lookup(&self, source: Atom, destination: Atom, transport: Transport) -> Option<Cell> {
+        self.lookup_at(0, source, destination, transport)
+    }
+
+    /// Which rule decides between these two at a time, and how.
+    pub fn lookup_at(&self, now: u64, source: Atom, destination: Atom, transport: Transport) -> Option<Cell> {
         let service = self.service_class(transport)?;
-        self.cell(self.rows(source.source, destination.destination)?, service)
+        self.cell_at(now, self.rows(source.source, destination.destination)?, service)
     }
 
     /// Rows of the verdict table that decide between a class of sources and one of destinations.
@@ -86,22 +92,59 @@ impl Image {
         Some(Rows::Layers(rows))
     }
 
-    /// The cell of some rows for a service class: the strongest of them.
+    /// The cell of some rows for a service class, of a policy whose rules hold at all times, or at its beginning.
     pub fn cell(&self, rows: Rows, service: u16) -> Option<Cell> {
-        let cell = |row: u32| {
-            let index = row as usize * self.config.services as usize + usize::from(service);
-            self.verdicts.get(index).copied().map(Cell)
-        };
-        match rows {
-            Rows::One(row) => cell(row),
-            Rows::Layers(rows) => {
-                rows.into_iter().try_fold(Cell::NO_RULE, |strongest, row| Some(strongest.min(cell(row)?)))
-            }
-        }
+        self.cell_at(0, rows, service)
     }
 
-    /// Decides the packet that opens a connection.
+    /// The cell of some rows for a service class at a time: the strongest of them.
+    pub fn cell_at(&self, now: u64, rows: Rows, service: u16) -> Option<Cell> {
+        let cell = |row: u32| {
+            let index = row as usize * self.config.services as usize + usize::from(service);
+            self.resolve(now, Cell(*self.verdicts.get(index)?))
+        };
+        let strongest = match rows {
+            Rows::One(row) => cell(row)?,
+            Rows::Layers(rows) => {
+                rows.into_iter().try_fold(Cell::NO_RULE, |strongest, row| Some(strongest.min(cell(row)?)))?
+            }
+        };
+        Some(strongest.plain())
+    }
+
+    /// A cell as it counts at a time.
+    fn resolve(&self, now: u64, cell: Cell) -> Option<Cell> {
+        let Some(first) = cell.choice() else { return Some(cell) };
+        let choices = self.choices.iter().skip(first as usize).take(CHOICES);
+        for choice in choices {
+            if self.conditions.get(choice.condition as usize)?.holds(now) {
+                return Some(Cell(choice.cell));
+            }
+        }
+        None
+    }
+
+    /// Whether the addresses of an atom are in quarantine at a time.
+    fn is_quarantined(&self, now: u64, atom: Atom) -> bool {
+        let condition = self.quarantines.get(atom.source as usize).filter(|condition| **condition != NONE);
+        let condition = condition.and_then(|condition| self.conditions.get(*condition as usize));
+        condition.is_some_and(|condition| condition.holds(now))
+    }
+
+    /// Whether the glass of one of two segments is broken at a time, for packets between them.
+    fn is_open(&self, now: u64, ends: [u16; 2]) -> bool {
+        let is_inside = |end: &u16| ![SEGMENT_WAN, SEGMENT_GATEWAY].contains(end);
+        let until = |end: &u16| self.break_glass.get(usize::from(*end)).copied().unwrap_or_default();
+        ends.iter().all(is_inside) && ends.iter().any(|end| until(end) > now)
+    }
+
+    /// Decides the packet that opens a connection, as [`Self::cell`].
     pub fn decide(&self, arrival: Arrival<'_>, packet: &PacketView) -> Option<Decision> {
+        self.decide_at(0, arrival, packet)
+    }
+
+    /// Decides the packet that opens a connection at a time.
+    pub fn decide_at(&self, now: u64, arrival: Arrival<'_>, packet: &PacketView) -> Option<Decision> {
         let Some(place) = self.place(arrival) else {
             let PlaceKey { outer, vlan, .. } = PlaceKey::interface(0);
             let named = self.place(Arrival { outer, vlan, ..arrival });
@@ -113,10 +156,12 @@ impl Image {
         if is_mapped(packet.destination) {
             destination.segment = SEGMENT_UNKNOWN;
         }
-        let (reason, rule) = match self.admit(place, source, destination, packet)? {
+        let mut is_quarantined = !is_mapped(packet.destination) && self.is_quarantined(now, destination);
+        let (mut reason, rule) = match self.admit(place, source, destination, packet)? {
             Err(refused) => (refused, NO_RULE),
             Ok(sender) => {
-                let cell = self.lookup(sender, destination, packet.transport)?;
+                is_quarantined |= self.is_quarantined(now, sender);
+                let cell = self.lookup_at(now, sender, destination, packet.transport)?;
                 let reason = match cell {
                     Cell::NO_RULE => Reason::NoFlow,
                     cell if cell.is_allow() => Reason::Flow,
@@ -126,10 +171,16 @@ impl Image {
             }
         };
         let mode = |segment: u16| mode(*self.segments.get(usize::from(segment))?);
+        let by_modes = Verdict::of_modes(mode(place.segment)?, mode(destination.segment)?);
         let verdict = if reason.passes() {
             Verdict::Pass
         } else {
-            Verdict::of_modes(mode(place.segment)?, mode(destination.segment)?)
+            if is_quarantined {
+                reason = Reason::Quarantined;
+            } else if by_modes == Verdict::Drop && self.is_open(now, [place.segment, destination.segment]) {
+                reason = Reason::BreakGlass;
+            }
+            reason.settled().unwrap_or(by_modes)
         };
         Some(Decision {
             reason,

@@ -49,6 +49,29 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_image_decides_as_the_oracle_at_any_time(
+        policy in policies::at_times(policies::policy(), 1_000_000_000),
+        layering in layering(),
+        draws in vec(packets::draw(), 200),
+        seconds in vec(0u64..500, 4),
+    ) {
+        let image = compile_as(&policy, layering).unwrap();
+        let edges = Edges::of(&policy);
+        for (draw, second) in draws.iter().zip(seconds.iter().cycle()) {
+            let (port, packet) = edges.packet(draw);
+            let arrival = Arrival { interface: &port.interface, outer: port.outer, vlan: port.vlan };
+            for now in [second * 1_000_000_000 - u64::from(*second > 0), second * 1_000_000_000] {
+                let expected = Oracle::new(&policy).at(now).decide(arrival, &packet);
+                prop_assert_eq!(image.decide_at(now, arrival, &packet), Some(expected), "{:?} at {}", packet, now);
+            }
+        }
+    }
+}
+
 /// Random policies are small: they would never be compiled in layers.
 fn layering() -> impl Strategy<Value = Layering> {
     prop_oneof![Just(Layering::BySize), Just(Layering::Always)]
@@ -109,6 +132,7 @@ fn rule(kind: RuleKind, from: AddressSet, to: AddressSet) -> Rule {
         owner: None,
         review: None,
         unenforced: false,
+        condition: None,
         origin,
     }
 }

@@ -3,15 +3,17 @@
 //! Rules are added in the order of their numbers. A pair remembers the list of rules that name
 //! it as a node of a tree whose edges are rules, so that pairs with equal lists share everything.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::slice;
 
+use gateway_common::condition::Choice;
 use gateway_common::table::{Cell, LAYERS, Lanes};
 
 use crate::policy::model::{Policy, RuleKind};
 
 use super::block::Blocks;
 use super::class::Side;
+use super::condition::{self, Choices};
 use super::error::{Budget, CompileError, TABLE_BYTES};
 use super::layer::Layer;
 use super::service::Services;
@@ -28,6 +30,8 @@ pub(super) struct Verdicts {
     pub(super) destinations: Vec<Lanes>,
     /// `row * services + service class` to cell.
     pub(super) cells: Vec<u32>,
+    /// What cells that depend on the time lead to.
+    pub(super) choices: Vec<Choice>,
 }
 
 const WORD_BYTES: u64 = size_of::<u32>() as u64;
@@ -45,17 +49,19 @@ pub(super) fn compile(
     if layering == Layering::BySize {
         let mut alone = budget.clone();
         let layer = Layer::whole(policy, sources, destinations);
-        if let Ok((pairs, cells)) = tables.fill(slice::from_ref(&layer), ONE_LAYER, &mut alone) {
+        if let Ok(Filled { pairs, cells, choices }) =
+            tables.fill(slice::from_ref(&layer), ONE_LAYER, &mut alone)
+        {
             *budget = alone;
-            return Ok(Verdicts { pairs, sources: Vec::new(), destinations: Vec::new(), cells });
+            return Ok(Verdicts { pairs, sources: Vec::new(), destinations: Vec::new(), cells, choices });
         }
     }
     let layers = Layer::apart(policy, sources, destinations);
     let lanes = (sources.count() + destinations.count()) as u64 * LANES_BYTES;
     budget.take("pairs of address classes", lanes)?;
-    let (pairs, cells) = tables.fill(&layers, ALL_LAYERS, budget)?;
+    let Filled { pairs, cells, choices } = tables.fill(&layers, ALL_LAYERS, budget)?;
     let (sources, destinations) = lanes_of(&layers);
-    Ok(Verdicts { pairs, sources, destinations, cells })
+    Ok(Verdicts { pairs, sources, destinations, cells, choices })
 }
 
 /// Where each class stands in the pair tables of the layers.
@@ -86,12 +92,7 @@ struct Tables<'a, 'p> {
 
 impl Tables<'_, '_> {
     /// The pair tables of some layers, one after the other, and the verdict table that they share.
-    fn fill(
-        &self,
-        layers: &[Layer],
-        limits: Limits,
-        budget: &mut Budget,
-    ) -> Result<(Vec<u32>, Vec<u32>), CompileError> {
+    fn fill(&self, layers: &[Layer], limits: Limits, budget: &mut Budget) -> Result<Filled, CompileError> {
         let mut pairs = Vec::new();
         let mut rows = Rows::new(self.policy, self.services);
         for layer in layers {
@@ -111,7 +112,9 @@ impl Tables<'_, '_> {
             }
         }
         budget.take(Rows::TABLE, rows.blocks.bytes())?;
-        Ok((pairs, rows.blocks.into_words()))
+        let choices = rows.choices.into_table();
+        budget.take("choices by time", choices.len() as u64 * size_of::<Choice>() as u64)?;
+        Ok(Filled { pairs, cells: rows.blocks.into_words(), choices })
     }
 
     /// The list of rules that name each pair of a layer.
@@ -132,6 +135,13 @@ impl Tables<'_, '_> {
         }
         Ok(lists)
     }
+}
+
+/// Tables, filled.
+struct Filled {
+    pairs: Vec<u32>,
+    cells: Vec<u32>,
+    choices: Vec<Choice>,
 }
 
 /// What may be spent on pairs and rows, beside the budget of all tables.
@@ -211,24 +221,38 @@ struct Rows<'a> {
     policy: &'a Policy,
     services: &'a Services,
     blocks: Blocks,
+    choices: Choices,
 }
 
 impl<'a> Rows<'a> {
     const TABLE: &'static str = "verdicts";
 
     fn new(policy: &'a Policy, services: &'a Services) -> Self {
-        Self { policy, services, blocks: Blocks::new(services.classes as usize) }
+        let blocks = Blocks::new(services.classes as usize);
+        Self { policy, services, blocks, choices: Choices::default() }
     }
 
     /// The row that these rules, in the order of their numbers, make.
     fn row(&mut self, rules: &[u32], budget: &Budget) -> Result<u32, CompileError> {
         let mut cells = vec![Cell::NO_RULE; self.services.classes as usize];
+        let mut at_times: BTreeMap<u16, Vec<Choice>> = BTreeMap::new();
         for &index in rules {
             let rule = &self.policy.rules[index as usize];
+            let named = of_rule(rule.kind, index);
             for class in rule.services.iter().flat_map(|&service| self.services.classes_of(service)) {
                 let cell = &mut cells[usize::from(*class)];
-                *cell = (*cell).min(of_rule(rule.kind, index));
+                match rule.condition {
+                    None => *cell = (*cell).min(named),
+                    Some(condition) => at_times
+                        .entry(*class)
+                        .or_default()
+                        .push(Choice { cell: named.0, condition: condition::number_of(condition) }),
+                }
             }
+        }
+        for (class, choices) in at_times {
+            let cell = &mut cells[usize::from(class)];
+            *cell = self.choices.cell(choices, *cell)?;
         }
         let words: Vec<u32> = cells.into_iter().map(|cell| cell.0).collect();
         let row = self.blocks.intern(&words);
@@ -241,6 +265,8 @@ impl<'a> Rows<'a> {
 fn of_rule(kind: RuleKind, rule: u32) -> Cell {
     match kind {
         RuleKind::Deny => Cell::deny(rule),
+        RuleKind::Kept => Cell::kept(rule),
+        RuleKind::Quarantine => Cell::quarantine(rule),
         RuleKind::Flow | RuleKind::Vendor => Cell::allow(rule),
     }
 }

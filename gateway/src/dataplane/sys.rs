@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use gateway_common::condition::{Choice, Condition};
 use gateway_common::connection::Bucket;
 use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
 use gateway_common::event::Event;
@@ -48,6 +49,10 @@ unsafe impl Plain for Atom {}
 unsafe impl<const N: usize> Plain for [u32; N] {}
 // SAFETY: as above.
 unsafe impl Plain for Bucket {}
+// SAFETY: as above.
+unsafe impl Plain for Choice {}
+// SAFETY: as above.
+unsafe impl Plain for Condition {}
 // SAFETY: as above.
 unsafe impl Plain for Config {}
 // SAFETY: as above.

@@ -18,7 +18,7 @@ use crate::compile::image::{Image, NamedPlace};
 const MMAPABLE: u32 = 1 << 10;
 
 /// The arrays of an image, each by its map's name, as they stand in memory.
-pub(super) fn arrays(image: &Image) -> [(&'static str, &[u8]); 11] {
+pub(super) fn arrays(image: &Image) -> [(&'static str, &[u8]); 15] {
     [
         (generation::V4, bytes_of(&image.v4)),
         (generation::V6, bytes_of(&image.v6)),
@@ -31,6 +31,10 @@ pub(super) fn arrays(image: &Image) -> [(&'static str, &[u8]); 11] {
         (generation::LAYER_DESTS, bytes_of(&image.layer_destinations)),
         (generation::VERDICTS, bytes_of(&image.verdicts)),
         (generation::SEGMENTS, bytes_of(&image.segments)),
+        (generation::CONDITIONS, bytes_of(&image.conditions)),
+        (generation::CHOICES, bytes_of(&image.choices)),
+        (generation::QUARANTINES, bytes_of(&image.quarantines)),
+        (generation::BREAK_GLASS, bytes_of(&image.break_glass)),
     ]
 }
 

@@ -47,13 +47,7 @@ impl Oracle<'_> {
                 if is_listed { Reason::EtherType } else { Reason::UnlistedEtherType }
             }
         };
-        Decision {
-            reason,
-            rule: None,
-            source_segment: here,
-            destination_segment: SegmentId::UNKNOWN,
-            verdict: self.verdict(reason, here, SegmentId::UNKNOWN),
-        }
+        self.settle(reason, None, [here, SegmentId::UNKNOWN], false)
     }
 
     /// Decides a packet that cannot be parsed for `reason`. `destination` is where it would go, if
@@ -70,13 +64,8 @@ impl Oracle<'_> {
         };
         let destination_segment =
             destination.map_or(SegmentId::UNKNOWN, |address| self.destination_segment(address));
-        Decision {
-            reason,
-            rule: None,
-            source_segment: here,
-            destination_segment,
-            verdict: self.verdict(reason, here, destination_segment),
-        }
+        let is_quarantined = destination.is_some_and(|address| self.is_quarantined_address(address));
+        self.settle(reason, None, [here, destination_segment], is_quarantined)
     }
 
     /// Whether a host of segment `here` may say that an address is its own.

@@ -9,8 +9,10 @@
 //! 2. The destination's segment is looked up for every packet from a known place: also a packet
 //!    that is refused for its source counts, by mode, as one between *P* and that segment.
 //! 3. The source must be one of *P*: see [`Oracle::admit`].
-//! 4. The first deny of the policy that names the packet decides, else the first flow.
-//! 5. What does not pass is dropped, reported or observed as the stricter of both segments says.
+//! 4. The first deny of the policy that names the packet decides, else for quarantine the first flow that it keeps,
+//!    else the first quarantine, else the first flow; of rules that hold only at times those that do now.
+//! 5. What does not pass is dropped where one end is in quarantine. Else it is reported where a segment's glass is
+//!    broken. Else what does not pass is dropped, reported or observed as the stricter of both segments says.
 
 use std::net::IpAddr;
 
@@ -19,6 +21,7 @@ use gateway_common::reason::{Mode, Reason, Verdict};
 use crate::packet::{Arrival, Decision, PacketView, Transport};
 use crate::policy::model::{InterfaceKind, Policy, RuleId, RuleKind, SegmentId, ServiceMatch};
 
+mod condition;
 pub mod connection;
 mod link;
 pub mod packet;
@@ -34,12 +37,19 @@ use source::is_mapped;
 #[derive(Clone, Copy, Debug)]
 pub struct Oracle<'p> {
     policy: &'p Policy,
+    now: u64,
 }
 
 impl<'p> Oracle<'p> {
-    /// An oracle for this policy.
+    /// An oracle for this policy, at time 0.
     pub fn new(policy: &'p Policy) -> Self {
-        Self { policy }
+        Self { policy, now: 0 }
+    }
+
+    /// The same at another time, in nanoseconds on the kernel's clock.
+    #[must_use]
+    pub fn at(self, now: u64) -> Self {
+        Self { now, ..self }
     }
 
     /// Decides the packet that opens a connection.
@@ -49,20 +59,18 @@ impl<'p> Oracle<'p> {
             Err(reason) => return Decision::unknown_place(reason),
         };
         let destination = self.destination_segment(packet.destination);
+        let mut is_quarantined = self.is_quarantined_address(packet.destination);
         let (reason, rule) = match self.admit(here, packet) {
             Err(reason) => (reason, None),
-            Ok(sender) => match self.confine(sender, destination) {
-                Err(reason) => (reason, None),
-                Ok(()) => self.rule(sender, self.party(packet.destination), packet.transport),
-            },
+            Ok(sender) => {
+                is_quarantined |= self.is_quarantined(sender);
+                match self.confine(sender, destination) {
+                    Err(reason) => (reason, None),
+                    Ok(()) => self.rule(sender, self.party(packet.destination), packet.transport),
+                }
+            }
         };
-        Decision {
-            reason,
-            rule,
-            source_segment: here,
-            destination_segment: destination,
-            verdict: self.verdict(reason, here, destination),
-        }
+        self.settle(reason, rule, [here, destination], is_quarantined)
     }
 
     /// Segment of the place where a frame arrives.
@@ -95,33 +103,42 @@ impl<'p> Oracle<'p> {
 
     /// The rule that decides on a packet that `from` sends to `to` to open a connection.
     pub fn rule(&self, from: Party, to: Party, transport: Transport) -> (Reason, Option<RuleId>) {
-        let first = |deny: bool| {
+        let first = |kinds: &[RuleKind]| {
             let named = (0..).zip(&self.policy.rules).find(|(_, rule)| {
                 rule.is_active()
-                    && (rule.kind == RuleKind::Deny) == deny
+                    && kinds.contains(&rule.kind)
+                    && self.holds(rule)
                     && from.is_in(&rule.from)
                     && to.is_in(&rule.to)
                     && rule.services.iter().any(|&service| self.is_of_service(service, transport))
             });
             named.map(|(index, _)| RuleId(index))
         };
-        if let Some(rule) = first(true) {
-            return (Reason::Denied, Some(rule));
+        let strongest_first: [(&[RuleKind], Reason); 4] = [
+            (&[RuleKind::Deny], Reason::Denied),
+            (&[RuleKind::Kept], Reason::Flow),
+            (&[RuleKind::Quarantine], Reason::Denied),
+            (&[RuleKind::Flow, RuleKind::Vendor], Reason::Flow),
+        ];
+        for (kinds, reason) in strongest_first {
+            if let Some(rule) = first(kinds) {
+                return (reason, Some(rule));
+            }
         }
-        match first(false) {
-            Some(rule) => (Reason::Flow, Some(rule)),
-            None => (Reason::NoFlow, None),
-        }
+        (Reason::NoFlow, None)
     }
 
     fn is_of_service(self, service: usize, transport: Transport) -> bool {
         self.policy.services[service].matches.iter().any(|matches| is_match(*matches, transport))
     }
 
-    /// What becomes of a packet between two segments.
+    /// What becomes of a packet between two segments, by their modes.
     pub fn verdict(&self, reason: Reason, source: SegmentId, destination: SegmentId) -> Verdict {
         if reason.passes() {
             return Verdict::Pass;
+        }
+        if let Some(verdict) = reason.settled() {
+            return verdict;
         }
         if source == SegmentId::UNKNOWN {
             return Verdict::Drop;

@@ -64,6 +64,14 @@ enum Sender<'a> {
     Responder(Party),
 }
 
+/// What becomes known of a packet's ends while it is judged.
+struct Known<'a> {
+    /// Segment of the destination: where it was heard, if only that tells.
+    destination_segment: &'a mut SegmentId,
+    /// The sender, once it is known to belong where it sends from.
+    sender: Option<Party>,
+}
+
 /// Why, and the rule that decided.
 type Finding = (Reason, Option<RuleId>);
 
@@ -104,18 +112,22 @@ impl Gateway {
 
     /// Decides a packet that arrives.
     pub fn arrives(&mut self, now: u64, arrival: Arrival<'_>, packet: &Packet) -> Decision {
-        let oracle = Oracle::new(&self.policy);
+        let oracle = Oracle::new(&self.policy).at(now);
         let here = match oracle.place(arrival) {
             Ok(here) => here,
             Err(reason) => return Decision::unknown_place(reason),
         };
         let mut destination_segment = oracle.destination_segment(packet.destination);
-        let (reason, rule) = match self.judge(now, arrival, here, packet, &mut destination_segment) {
+        let mut is_quarantined = oracle.is_quarantined_address(packet.destination);
+        let mut known = Known { destination_segment: &mut destination_segment, sender: None };
+        let (reason, rule) = match self.judge(now, arrival, here, packet, &mut known) {
             Ok(finding) => finding,
             Err(reason) => (reason, None),
         };
-        let verdict = Oracle::new(&self.policy).verdict(reason, here, destination_segment);
-        Decision { reason, rule, source_segment: here, destination_segment, verdict }
+        let sender = known.sender;
+        let oracle = Oracle::new(&self.policy).at(now);
+        is_quarantined |= sender.is_some_and(|sender| oracle.is_quarantined(sender));
+        oracle.settle(reason, rule, [here, destination_segment], is_quarantined)
     }
 
     /// Notes a packet that the gateway itself sends: its connections get their replies.
@@ -149,14 +161,14 @@ impl Gateway {
         }
     }
 
-    /// Judges a packet; `destination_segment` is then where its destination was heard, if only that tells.
+    /// Judges a packet, and says what became known of its ends.
     fn judge(
         &mut self,
         now: u64,
         arrival: Arrival<'_>,
         here: SegmentId,
         packet: &Packet,
-        destination_segment: &mut SegmentId,
+        known: &mut Known<'_>,
     ) -> Result<Finding, Reason> {
         if is_mapped(packet.source) || is_mapped(packet.destination) {
             return Err(Reason::Martian);
@@ -170,6 +182,7 @@ impl Gateway {
         };
         let oracle = Oracle::new(&self.policy);
         let sender = oracle.admit(here, &packet.view())?;
+        known.sender = Some(sender);
         let destination = self.policy.segment_of(packet.destination);
         if let Some(flow) = packet.flow()
             && let Some(connection) = self.connection(now, flow)
@@ -178,7 +191,7 @@ impl Gateway {
             && !connection.is_reopened_by(packet)
         {
             let from_initiator = connection.is_from_initiator(packet);
-            let finding = self.revalidate(flow);
+            let finding = self.revalidate(now, flow);
             if finding.0 != Reason::Established {
                 return Ok(finding);
             }
@@ -199,7 +212,7 @@ impl Gateway {
                 }
                 let other = if from_initiator { connection.responder } else { Some(connection.initiator) };
                 if let Some(Party::Nameless(segment)) = other {
-                    *destination_segment = segment;
+                    *known.destination_segment = segment;
                 }
                 connection.advance(packet, now, settings);
                 self.remember(now, packet);
@@ -222,8 +235,8 @@ impl Gateway {
         self.connections.get(&unordered(flow)).filter(|connection| connection.expires > now)
     }
 
-    /// Has the generation in force judge a connection, unless it has.
-    fn revalidate(&mut self, flow: Flow) -> Finding {
+    /// Has the generation in force judge a connection, unless it has; where rules hold only at times, by each packet.
+    fn revalidate(&mut self, now: u64, flow: Flow) -> Finding {
         let key = unordered(flow);
         let connection = self.connections.get_mut(&key).expect("the caller has found it");
         // An address that the gateway has lost may be anybody's by now. One that it has just got may not have
@@ -235,8 +248,9 @@ impl Gateway {
             self.connections.remove(&key);
             return (Reason::Revoked, None);
         }
-        if connection.generation != self.generation && !connection.of_gateway {
-            let oracle = Oracle::new(&self.policy);
+        let is_timed = !self.policy.conditions.is_empty();
+        if (is_timed || connection.generation != self.generation) && !connection.of_gateway {
+            let oracle = Oracle::new(&self.policy).at(now);
             // Whoever has no address of a segment is of the segment that is now where it was seen.
             let address = connection.flow.source.0;
             let initiator = if address.is_unspecified() || is_link_local(address) {
@@ -275,7 +289,7 @@ impl Gateway {
         }
         let quoted = quotes.filter(|quoted| quoted.source.0 == packet.destination);
         let quoted = quoted.filter(|quoted| self.connection(now, *quoted).is_some());
-        match self.revalidate(quoted.ok_or(Reason::UnrelatedIcmp)?) {
+        match self.revalidate(now, quoted.ok_or(Reason::UnrelatedIcmp)?) {
             (Reason::Established, rule) => Ok((Reason::Related, rule)),
             revoked => Ok(revoked),
         }
@@ -302,7 +316,7 @@ impl Gateway {
         if is_middle && (is_reset || !self.policy.settings.midstream) {
             return Err(Reason::NotInConnection);
         }
-        let oracle = Oracle::new(&self.policy);
+        let oracle = Oracle::new(&self.policy).at(now);
         let receiver = oracle.party(packet.destination);
         let view = packet.view();
         let (reason, rule) = oracle.rule(sender, receiver, view.transport);

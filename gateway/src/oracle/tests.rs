@@ -62,6 +62,7 @@ fn rule(name: &str, kind: RuleKind, from: AddressSet, to: AddressSet, services: 
         owner: None,
         review: None,
         unenforced: false,
+        condition: None,
         origin: origin(),
     }
 }

@@ -64,6 +64,31 @@ pub struct Policy {
     pub invariants: Vec<Invariant>,
     /// Settings of the whole gateway.
     pub settings: Settings,
+    /// Flows of [`RuleKind::Kept`], which what is in quarantine keeps. They take no part in decisions here: only
+    /// among [`Policy::rules`], where somebody puts them while something is in quarantine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<Rule>,
+    /// When rules hold that do so only at times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Segments whose glass is broken, and until when, in nanoseconds on the kernel's clock: what would be dropped
+    /// between them and other segments passes and is reported. Not to or from the world or the gateway.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub break_glass: BTreeMap<SegmentId, u64>,
+}
+
+/// When something holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Condition {
+    /// From when to before when, in nanoseconds on the kernel's monotonic clock; in order, and apart.
+    pub intervals: Vec<(u64, u64)>,
+}
+
+impl Condition {
+    /// Whether it holds at `now`.
+    pub fn holds(&self, now: u64) -> bool {
+        self.intervals.iter().any(|&(from, until)| from <= now && now < until)
+    }
 }
 
 /// An interface that the policy names. Any other interface is not touched.
@@ -333,6 +358,28 @@ pub enum RuleKind {
     Vendor,
     /// Forbids, whatever else allows; from `deny`.
     Deny,
+    /// Allows also in quarantine, and there alone; from `quarantine`.
+    Kept,
+    /// Forbids what a flow allows, because one end is in quarantine; never from the text. See [`Rule::isolates`].
+    Quarantine,
+}
+
+impl RuleKind {
+    /// Whether it allows.
+    pub fn allows(self) -> bool {
+        matches!(self, Self::Flow | Self::Vendor | Self::Kept)
+    }
+
+    /// What a rule of this kind is called in sentences.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Flow => "flow",
+            Self::Vendor => "vendor access",
+            Self::Deny => "deny",
+            Self::Kept => "quarantine flow",
+            Self::Quarantine => "quarantine",
+        }
+    }
 }
 
 /// A rule.
@@ -357,6 +404,9 @@ pub struct Rule {
     /// Limits in time that the text sets and that nothing enforces yet: the rule is then not
     /// part of what is allowed (fail safe), and `check` says so.
     pub unenforced: bool,
+    /// Index into [`Policy::conditions`]: when it holds; `None` for always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<usize>,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -365,6 +415,12 @@ impl Rule {
     /// Whether the rule takes part in decisions: not while a limit in time of it would be ignored.
     pub fn is_active(&self) -> bool {
         !self.unenforced
+    }
+
+    /// Whether its initiators are in quarantine while it holds, which is more than that they may not open
+    /// connections: it is a quarantine, and names them by address. The one for the other direction names segments.
+    pub fn isolates(&self) -> bool {
+        self.kind == RuleKind::Quarantine && self.is_active() && self.from.segments.is_empty()
     }
 }
 

@@ -270,6 +270,8 @@ pub fn kind_name(kind: RuleKind) -> &'static str {
         RuleKind::Flow => "flow",
         RuleKind::Vendor => "vendor",
         RuleKind::Deny => "deny",
+        RuleKind::Kept => "kept",
+        RuleKind::Quarantine => "quarantine",
     }
 }
 

@@ -16,7 +16,7 @@ pub fn change(policy: &Policy, what: Index, which: Index, flags: u8) -> Policy {
     let mut next = policy.clone();
     let own = policy.own_segments().len();
     let first = usize::from(SEGMENT_FIRST);
-    match what.index(13) {
+    match what.index(15) {
         0 => next.settings.midstream = !policy.settings.midstream,
         1 if own > 1 => renumber(&mut next, first + which.index(own), first + (which.index(own) + 1) % own),
         2 if own > 1 => {
@@ -64,6 +64,19 @@ pub fn change(policy: &Policy, what: Index, which: Index, flags: u8) -> Policy {
                     *vlans = tags.into_iter().zip(segments.into_iter().cycle().skip(1)).collect();
                 }
             }
+        }
+        13 => {
+            let segment =
+                u16::try_from(which.index(policy.segments.len())).map_or(SegmentId::UNKNOWN, SegmentId);
+            next.break_glass.retain(|_, until| *until % 2 == u64::from(flags & 1));
+            if flags & flag::ACK != 0 && segment != SegmentId::UNKNOWN {
+                next.break_glass.insert(segment, u64::MAX);
+            }
+        }
+        14 if !next.rules.is_empty() => {
+            let rule = which.get_mut(&mut next.rules);
+            rule.condition =
+                if rule.condition.is_some() || policy.conditions.is_empty() { None } else { Some(0) };
         }
         5 if !next.rules.is_empty() => {
             next.rules.remove(which.index(policy.rules.len()));

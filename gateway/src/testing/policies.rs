@@ -8,8 +8,8 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
 use crate::policy::model::{
-    ANY_PORT, AddressSet, Interface, InterfaceKind, ModeSetting, Origin, Policy, Ranges, Rule, RuleKind,
-    Segment, SegmentId, Service, ServiceClass, ServiceMatch, Settings,
+    ANY_PORT, AddressSet, Condition, Interface, InterfaceKind, ModeSetting, Origin, Policy, Ranges, Rule,
+    RuleKind, Segment, SegmentId, Service, ServiceClass, ServiceMatch, Settings,
 };
 
 /// A policy of a few segments and up to sixteen rules.
@@ -48,6 +48,88 @@ pub fn sized(segments: RangeInclusive<usize>, rules: RangeInclusive<usize>) -> i
             ..Policy::default()
         })
     })
+}
+
+/// The same with rules that hold only at times, quarantines, flows that are kept there, and broken glass, from
+/// `start` on; without limits that are soon reached.
+pub fn at_times(policy: impl Strategy<Value = Policy>, start: u64) -> impl Strategy<Value = Policy> {
+    let index = any::<prop::sample::Index>;
+    let edge =
+        prop::sample::select(vec![0, 1, 2, 10, 30, 90, 400, 4000]).prop_map(move |seconds| match seconds {
+            0 => 0,
+            seconds => start + seconds * 1_000_000_000,
+        });
+    let condition = btree_set(edge.clone(), 1..6).prop_map(|edges| {
+        let edges: Vec<u64> = edges.into_iter().collect();
+        let until = |pair: &[u64]| pair.get(1).copied().unwrap_or(u64::MAX);
+        Condition { intervals: edges.chunks(2).map(|pair| (pair[0], until(pair))).collect() }
+    });
+    let timed = vec((index(), index(), 0..4u8), 0..9);
+    let isolated = vec((ranges(1), index()), 0..3);
+    let broken = vec((index(), edge), 0..3);
+    let parts = (policy, vec(condition, 1..4), timed, isolated, broken);
+    parts.prop_map(|(mut policy, conditions, timed, isolated, broken)| {
+        policy.settings.connections = policy.settings.connections.max(4096);
+        policy.settings.neighbour_rate = 1_000_000;
+        for (rule, condition, kind) in timed {
+            if policy.rules.is_empty() {
+                break;
+            }
+            let rule = rule.get_mut(&mut policy.rules);
+            rule.condition = Some(condition.index(conditions.len()));
+            if kind == 0 {
+                rule.kind = RuleKind::Kept;
+            }
+        }
+        let everything = [
+            ServiceMatch::Tcp { source: ANY_PORT, destination: ANY_PORT },
+            ServiceMatch::Udp { source: ANY_PORT, destination: ANY_PORT },
+            ServiceMatch::Icmp((0, 255)),
+            ServiceMatch::Icmpv6((0, 255)),
+        ];
+        policy
+            .services
+            .push(named_service(everything.into_iter().chain((0..=255).filter_map(other)).collect()));
+        let segments = (0..policy.segments.len())
+            .map(|index| u16::try_from(index).map_or(SegmentId::UNKNOWN, SegmentId));
+        let segments = segments.filter(|id| *id != SegmentId::UNKNOWN);
+        let everywhere = AddressSet { segments: segments.collect(), ranges: Ranges::default() };
+        for (ranges, condition) in isolated {
+            let ends = [AddressSet { ranges, ..AddressSet::default() }, everywhere.clone()];
+            for (from, to) in [(0, 1), (1, 0)] {
+                policy.rules.push(Rule {
+                    name: String::new(),
+                    kind: RuleKind::Quarantine,
+                    from: ends[from].clone(),
+                    to: ends[to].clone(),
+                    services: vec![policy.services.len() - 1],
+                    purpose: None,
+                    owner: None,
+                    review: None,
+                    unenforced: false,
+                    condition: Some(condition.index(conditions.len())),
+                    origin: origin(),
+                });
+            }
+        }
+        let count = policy.segments.len();
+        let id = |index: prop::sample::Index| {
+            u16::try_from(index.index(count)).map_or(SegmentId::UNKNOWN, SegmentId)
+        };
+        policy.break_glass = broken
+            .into_iter()
+            .map(|(segment, until)| (id(segment), until))
+            .filter(|(segment, _)| *segment != SegmentId::UNKNOWN)
+            .collect();
+        policy.rules = numbered(policy.rules);
+        policy.conditions = conditions;
+        policy
+    })
+}
+
+/// A protocol that has neither ports nor types.
+fn other(protocol: u8) -> Option<ServiceMatch> {
+    (![1, 6, 17, 58].contains(&protocol)).then_some(ServiceMatch::Protocol(protocol))
 }
 
 /// Some connection tables are soon full, some timeouts short, some senders soon at their rate.
@@ -299,7 +381,11 @@ fn service_match() -> impl Strategy<Value = ServiceMatch> {
 }
 
 fn service() -> impl Strategy<Value = Service> {
-    vec(service_match(), 1..4).prop_map(|matches| Service {
+    vec(service_match(), 1..4).prop_map(named_service)
+}
+
+fn named_service(matches: Vec<ServiceMatch>) -> Service {
+    Service {
         name: format!("{matches:?}"),
         matches,
         class: ServiceClass::Unknown,
@@ -307,7 +393,7 @@ fn service() -> impl Strategy<Value = Service> {
         cleartext: false,
         standard: None,
         origin: None,
-    })
+    }
 }
 
 /// A set of addresses, of a policy with this many segments.
@@ -342,6 +428,7 @@ fn rule(segments: usize, services: usize) -> impl Strategy<Value = Rule> {
         owner: None,
         review: None,
         unenforced,
+        condition: None,
         origin: origin(),
     })
 }

@@ -42,6 +42,7 @@ pub(crate) fn policy(ports: &[u16]) -> Policy {
         owner: None,
         review: None,
         unenforced: false,
+        condition: None,
         origin: origin(10 + u32::try_from(index).unwrap()),
     });
     let services = ports.iter().map(|port| Service {

@@ -23,6 +23,8 @@ use crate::case::Case;
 use crate::limits::Budgets;
 use crate::tally::Tally;
 
+/// When a case begins, in nanoseconds.
+pub(crate) const START: u64 = 1_000_000_000_000;
 /// Packets between two looks at the counters and the connections.
 const BATCH: u64 = 500;
 
@@ -131,7 +133,7 @@ impl<'t> Readings<'t> {
             image,
             oracle: Gateway::new(policy.clone()),
             interfaces,
-            now: 1_000_000_000_000,
+            now: START,
             buffers: Buffers::default(),
             budgets: Budgets::new(policy.settings.neighbour_rate),
             pairs: BTreeMap::new(),
@@ -160,7 +162,8 @@ impl<'t> Readings<'t> {
             Event::Link { port, sender, frame: content } => {
                 let frame = frames::link(port, mac(*sender), *content);
                 let kernel = self.judge(port, &frame)?;
-                let oracle = Oracle::new(self.oracle.policy()).decide_link(port.arrival(), *content);
+                let oracle =
+                    Oracle::new(self.oracle.policy()).at(self.now).decide_link(port.arrival(), *content);
                 let oracle = self.limited(kernel, oracle, (port, *sender), None)?;
                 Ok(self.compare(kernel, oracle, &frame).or_else(|| self.read_link(kernel, port, *content)))
             }
@@ -168,7 +171,7 @@ impl<'t> Readings<'t> {
                 let frame = defect.frame(port, mac(0), packet);
                 let kernel = self.judge(port, &frame)?;
                 let (reason, destination) = defect.reason(packet).expect("the packet can have the defect");
-                let oracle = Oracle::new(self.oracle.policy());
+                let oracle = Oracle::new(self.oracle.policy()).at(self.now);
                 let oracle = oracle.decide_unreadable(port.arrival(), reason, destination);
                 Ok(self.compare(kernel, oracle, &frame))
             }
@@ -266,8 +269,8 @@ impl<'t> Readings<'t> {
         }
         self.tally.read_in_image += 1;
         let view = packet.view();
-        let image = self.image.decide(port.arrival(), &view);
-        let oracle = Oracle::new(self.oracle.policy()).decide(port.arrival(), &view);
+        let image = self.image.decide_at(self.now, port.arrival(), &view);
+        let oracle = Oracle::new(self.oracle.policy()).at(self.now).decide(port.arrival(), &view);
         if image != Some(oracle) {
             let kind = format!("image {}, oracle {}", name(image), oracle.reason.name());
             return Some((kind, format!("image:  {image:?}\noracle: {oracle:?}\nkernel: {kernel:?}")));

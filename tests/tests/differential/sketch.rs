@@ -1,10 +1,11 @@
 //! A resolved policy as text: only what decides packets.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clinigate::policy::model::{
-    AddressSet, Interface, InterfaceKind, ModeSetting, Origin, Policy, Ranges, Rule, RuleKind, Segment,
-    SegmentId, Service, ServiceClass, ServiceMatch, Settings,
+    AddressSet, Condition, Interface, InterfaceKind, ModeSetting, Origin, Policy, Ranges, Rule, RuleKind,
+    Segment, SegmentId, Service, ServiceClass, ServiceMatch, Settings,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,10 @@ pub(crate) struct Sketch {
     rules: Vec<RuleSketch>,
     #[serde(default, skip_serializing_if = "is_false")]
     midstream: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<Condition>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    break_glass: BTreeMap<SegmentId, u64>,
     connections: u32,
     neighbour_rate: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -45,6 +50,8 @@ struct RuleSketch {
     services: Vec<usize>,
     #[serde(default, skip_serializing_if = "is_false")]
     unenforced: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    condition: Option<usize>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +83,7 @@ impl Sketch {
             to: SetSketch::of(&rule.to),
             services: rule.services.clone(),
             unenforced: rule.unenforced,
+            condition: rule.condition,
         };
         let has_own_timeouts = policy.settings.timeouts != Settings::default().timeouts;
         let interface = |interface: &Interface| (interface.name.clone(), interface.kind.clone());
@@ -85,6 +93,8 @@ impl Sketch {
             services: policy.services.iter().map(|service| service.matches.clone()).collect(),
             rules: policy.rules.iter().map(rule).collect(),
             midstream: policy.settings.midstream,
+            conditions: policy.conditions.clone(),
+            break_glass: policy.break_glass.clone(),
             connections: policy.settings.connections,
             neighbour_rate: policy.settings.neighbour_rate,
             timeouts: if has_own_timeouts { policy.settings.timeouts.to_vec() } else { Vec::new() },
@@ -115,6 +125,7 @@ impl Sketch {
                 owner: None,
                 review: None,
                 unenforced: rule.unenforced,
+                condition: rule.condition,
                 origin: origin(),
             })
         };
@@ -140,6 +151,8 @@ impl Sketch {
             segments: segments?,
             services: self.services.into_iter().map(service).collect(),
             rules: rules?,
+            conditions: self.conditions,
+            break_glass: self.break_glass,
             settings: Settings {
                 midstream: self.midstream,
                 connections: self.connections,
@@ -165,6 +178,8 @@ impl Sketch {
             lines("rules", self.rules.iter().map(json).collect()),
         ];
         parts.push(format!(" \"midstream\": {}", self.midstream));
+        parts.push(format!(" \"conditions\": {}", json(&self.conditions)));
+        parts.push(format!(" \"break_glass\": {}", json(&self.break_glass)));
         parts.push(format!(" \"connections\": {}", self.connections));
         parts.push(format!(" \"neighbour_rate\": {}", self.neighbour_rate));
         parts.push(format!(" \"timeouts\": {}", json(&self.timeouts)));

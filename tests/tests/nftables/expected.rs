@@ -126,6 +126,8 @@ pub(crate) fn counters(policy: &Policy, expected: &Decision) -> Vec<String> {
                 RuleKind::Flow => "flow",
                 RuleKind::Vendor => "vendor",
                 RuleKind::Deny => "deny",
+                RuleKind::Kept => "kept",
+                RuleKind::Quarantine => "quarantine",
             };
             format!("{kind}-{}", rule.name)
         }

@@ -7,6 +7,7 @@ use clinigate::compile::image::Image;
 use clinigate::compile::{Layering, compile_as};
 use clinigate::dataplane::trial::Trial;
 use clinigate::dataplane::{Counters, PairKey};
+use clinigate::policy::model::Policy;
 use clinigate::policy::{SourceFile, resolve};
 use gateway_common::event::Event;
 use gateway_common::reason::{Reason, Verdict};
@@ -23,6 +24,12 @@ pub(crate) struct Expected {
     verdict: Verdict,
     reason: Reason,
     rule: Option<&'static str>,
+}
+
+impl Expected {
+    pub(crate) fn new(verdict: Verdict, reason: Reason, rule: Option<&'static str>) -> Self {
+        Self { verdict, reason, rule }
+    }
 }
 
 pub(crate) fn pass(reason: Reason, rule: &'static str) -> Expected {
@@ -87,6 +94,16 @@ impl Bench {
         Self { trial, interfaces, now: 3_600_000_000_000, log: String::new() }
     }
 
+    /// A resolved policy, with its rules in one table.
+    pub(crate) fn of_policy(policy: &Policy) -> Self {
+        Self::of(&compile_as(policy, Layering::BySize).unwrap())
+    }
+
+    /// A resolved policy, with its rules in one table, and in layers.
+    pub(crate) fn both(policy: &Policy) -> [Self; 2] {
+        [Layering::BySize, Layering::Always].map(|layering| Self::of(&compile_as(policy, layering).unwrap()))
+    }
+
     pub(crate) fn ward() -> Self {
         Self::new(WARD)
     }
@@ -94,6 +111,12 @@ impl Bench {
     /// Puts another policy in force.
     pub(crate) fn swap(&mut self, policy: &str) {
         self.trial.swap(&image(policy)).unwrap();
+        writeln!(self.log, "-- another policy").unwrap();
+    }
+
+    /// Puts another resolved policy in force.
+    pub(crate) fn swap_policy(&mut self, policy: &Policy) {
+        self.trial.swap(&compile_as(policy, Layering::BySize).unwrap()).unwrap();
         writeln!(self.log, "-- another policy").unwrap();
     }
 

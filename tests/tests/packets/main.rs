@@ -16,4 +16,5 @@ mod neighbours;
 mod noise;
 mod parsing;
 mod places;
+mod times;
 mod variants;

@@ -203,12 +203,8 @@ fn rules(cause: &Cause, quote: &str) -> String {
 }
 
 /// What people call a kind of rule.
-pub(super) const fn kind(kind: RuleKind) -> &'static str {
-    match kind {
-        RuleKind::Flow => "flow",
-        RuleKind::Vendor => "vendor access",
-        RuleKind::Deny => "deny",
-    }
+pub(super) fn kind(kind: RuleKind) -> &'static str {
+    kind.words()
 }
 
 fn line(flow: &Sentence) -> String {

@@ -290,6 +290,8 @@ pub(super) fn counter(rule: &Rule) -> String {
         RuleKind::Flow => "flow",
         RuleKind::Vendor => "vendor",
         RuleKind::Deny => "deny",
+        RuleKind::Kept => "kept",
+        RuleKind::Quarantine => "quarantine",
     };
     format!("{kind}-{}", text::word(&rule.name))
 }

@@ -102,11 +102,7 @@ fn write(writer: &mut Writer<'_>, rule: &Rule, lines: Vec<String>) {
     if lines.is_empty() {
         return;
     }
-    let kind = match rule.kind {
-        RuleKind::Flow => "flow",
-        RuleKind::Vendor => "vendor access",
-        RuleKind::Deny => "deny",
-    };
+    let kind = rule.kind.words();
     let place = format!("{}:{}", rule.origin.file, rule.origin.line);
     let purpose = rule.purpose.iter().map(|purpose| format!(": {purpose}"));
     let owner = rule.owner.iter().map(|owner| format!(" ({owner})"));

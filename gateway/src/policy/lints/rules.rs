@@ -148,11 +148,7 @@ impl Block {
 
 /// How messages call a rule.
 pub(super) fn kind(rule: &Rule) -> &'static str {
-    match rule.kind {
-        RuleKind::Flow => "flow",
-        RuleKind::Vendor => "vendor access",
-        RuleKind::Deny => "deny",
-    }
+    rule.kind.words()
 }
 
 /// Number of `key` in `values`, which gets the value that `make` makes of it where it is new.

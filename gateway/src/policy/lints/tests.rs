@@ -96,6 +96,7 @@ fn rule(kind: RuleKind, from: AddressSet, to: AddressSet, services: &[usize]) ->
         owner: Some("owner".to_owned()),
         review: None,
         unenforced: false,
+        condition: None,
         origin: origin(10),
     }
 }

@@ -53,6 +53,7 @@ impl Resolver {
             owner: value(text.owner.as_ref()),
             review: self.review(text.review.as_ref()),
             unenforced: false,
+            condition: None,
             origin: if text.name.is_empty() { text.place.origin() } else { text.name.place.origin() },
         };
         self.policy.rules.push(rule);
@@ -74,6 +75,7 @@ impl Resolver {
             owner: value(text.owner.as_ref()),
             review: self.review(text.review.as_ref()),
             unenforced: false,
+            condition: None,
             origin: if text.name.is_empty() { text.place.origin() } else { text.name.place.origin() },
         };
         self.policy.rules.push(rule);

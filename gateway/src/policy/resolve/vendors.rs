@@ -79,6 +79,7 @@ impl Resolver {
             owner: value(access.owner.as_ref().or(text.owner.as_ref())),
             review: self.review(access.review.as_ref()),
             unenforced,
+            condition: None,
             origin: access.name.as_ref().map_or(&access.place, |name| &name.place).origin(),
         };
         self.policy.rules.push(rule);

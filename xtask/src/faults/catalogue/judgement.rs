@@ -158,8 +158,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "error-of-a-revoked-connection",
         file: "gateway-ebpf/src/icmp.rs",
-        right: "if connection.generation != config::generation() {",
-        wrong: "if connection.generation == 0 {",
+        right: "if connection.generation != config::generation() || condition::binds(connection) {",
+        wrong: "if condition::binds(connection) {",
         breaks: "An ICMP error passes about a connection that is no longer allowed",
         near: ("packets", "generations::promise_8_an_icmp_error_does_not_revive_a_revoked_connection"),
     },

@@ -1,0 +1,149 @@
+//! Time in decisions: rules that hold only at times, quarantine, break-glass. All of it goes by the kernel's clock
+//! alone. The verifier removes it where the policy has nothing of the kind.
+
+use aya_ebpf::btf_maps::PerCpuArray;
+use aya_ebpf::macros::btf_map;
+use gateway_common::condition::{CHOICES as LONGEST, NONE};
+use gateway_common::connection::Connection;
+use gateway_common::place::{SEGMENT_GATEWAY, SEGMENT_UNKNOWN, SEGMENT_WAN};
+use gateway_common::reason::{Reason, Verdict};
+use gateway_common::table::{Atom, Cell};
+
+use crate::maps::{BREAK_GLASS, CHOICES, CONDITIONS, QUARANTINES, paged};
+use crate::work::Judgement;
+use crate::{config, verdict};
+
+/// What the time has to do with the packet in hand.
+#[repr(C)]
+struct Moment {
+    now: u64,
+    /// 1: a cell that depends on the time was asked.
+    bound: u32,
+    /// 1: one end is in quarantine.
+    quarantined: u32,
+}
+
+#[btf_map]
+static MOMENT: PerCpuArray<Moment, 1> = PerCpuArray::new();
+
+/// A packet begins that no known connection decides about, and whose place is known.
+#[inline(always)]
+pub(crate) fn begin(now: u64) {
+    if config::conditional() == 1
+        && let Some(moment) = moment()
+    {
+        *moment = Moment { now, bound: 0, quarantined: 0 };
+    }
+}
+
+/// This CPU's element; a packet is judged to its end before the next begins.
+#[inline(always)]
+fn moment<'a>() -> Option<&'a mut Moment> {
+    // SAFETY: the map returned a whole element, which no other CPU writes, and no caller holds another.
+    MOMENT.get_ptr_mut(0).map(|moment| unsafe { &mut *moment })
+}
+
+/// A cell as it counts now.
+#[inline(always)]
+pub(crate) fn resolve(cell: Cell) -> Option<Cell> {
+    if config::conditional() == 0 {
+        return Some(cell);
+    }
+    let Some(first) = cell.choice() else { return Some(cell) };
+    u32::try_from(choose(first)).ok().map(Cell)
+}
+
+/// The first choice whose condition holds, as the number of its cell; none is a number beyond those.
+#[inline(never)]
+fn choose(first: u32) -> u64 {
+    let Some(moment) = moment() else { return u64::MAX };
+    moment.bound = 1;
+    for step in 0..LONGEST as u32 {
+        let Some(choice) = CHOICES.get(first + step) else { break };
+        if holds(choice.condition, moment.now) {
+            return u64::from(choice.cell);
+        }
+    }
+    u64::MAX
+}
+
+#[inline(always)]
+fn holds(condition: u32, now: u64) -> bool {
+    CONDITIONS.get(condition).is_some_and(|condition| condition.holds(now))
+}
+
+/// The strongest cell as what it comes to.
+#[inline(always)]
+pub(crate) fn plain(cell: Cell) -> Cell {
+    if config::conditional() == 1 { cell.plain() } else { cell }
+}
+
+/// Whether the time decides about a connection.
+#[inline(always)]
+pub(crate) fn binds(connection: &Connection) -> bool {
+    // Asks for the connection's flags alone, which are at hand: fewer instructions than to ask whether the policy
+    // has anything of the kind. One of a policy that has is of another generation.
+    connection.flags & Connection::CONDITIONAL != 0
+}
+
+/// The flag of a connection about which the time has decided just now, or 0.
+#[inline(always)]
+pub(crate) fn flag() -> u8 {
+    let is_bound = config::conditional() == 1 && moment().is_some_and(|moment| moment.bound == 1);
+    if is_bound { Connection::CONDITIONAL } else { 0 }
+}
+
+/// Notes on a connection that was judged again whether the time decided about it.
+#[inline(always)]
+pub(crate) fn bind(connection: &mut Connection) {
+    connection.flags = connection.flags & !Connection::CONDITIONAL | flag();
+}
+
+/// Looks whether one end of the packet is in quarantine.
+#[inline(always)]
+pub(crate) fn look(atom: &Atom) {
+    if config::conditional() == 0 {
+        return;
+    }
+    if let Some(condition) = paged(&QUARANTINES, atom.source)
+        && condition != NONE
+        && let Some(moment) = moment()
+        && holds(condition, moment.now)
+    {
+        moment.quarantined = 1;
+    }
+}
+
+/// Gives what does not pass the reason that goes before the modes of its segments, where there is one.
+#[inline(always)]
+pub(crate) fn overrule(judgement: &mut Judgement, now: u64) {
+    // From an unknown place everything drops, and nothing was looked up.
+    if judgement.source == SEGMENT_UNKNOWN {
+        return;
+    }
+    if config::conditional() == 1 && moment().is_some_and(|moment| moment.quarantined == 1) {
+        judgement.reason = Reason::Quarantined;
+    } else if config::break_glass() == 1
+        && is_open(judgement, now)
+        && verdict::by_modes(judgement) == Verdict::Drop
+    {
+        judgement.reason = Reason::BreakGlass;
+    }
+}
+
+/// Whether the glass of one of the packet's segments is broken. It opens nothing to the world, and not the
+/// gateway.
+#[inline(always)]
+fn is_open(judgement: &Judgement, now: u64) -> bool {
+    let inside = |segment| segment != SEGMENT_WAN && segment != SEGMENT_GATEWAY;
+    let until = |segment: u16| paged(&BREAK_GLASS, u32::from(segment)).unwrap_or(0);
+    inside(judgement.source)
+        && inside(judgement.destination)
+        && (until(judgement.source) > now || until(judgement.destination) > now)
+}
+
+/// The verdict that a reason brings whatever the modes are.
+#[inline(always)]
+pub(crate) fn settled(reason: Reason) -> Option<Verdict> {
+    if config::conditional() == 1 || config::break_glass() == 1 { reason.settled() } else { None }
+}
