@@ -15,6 +15,7 @@ mod lint;
 mod process;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run all tests, or those whose name contains FILTER (sets up first)
     Test(test::Arguments),
+    /// Run the tests on other kernels, in virtual machines (sets up qemu and builds first)
+    Vm(vm::Arguments),
     /// Measure what packets cost, beside a baseline, the kernel and nftables (sets up and builds first)
     Bench(bench::Arguments),
     /// Put faults into a copy of the tree, one at a time, and report which test sees each
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
         Command::Lint => lint::run(),
     };
     outcome.unwrap_or_else(|error| {

@@ -54,11 +54,12 @@ pub(crate) fn runner_variable() -> Result<String> {
     Ok(format!("CARGO_TARGET_{}_RUNNER", build::host()?.to_uppercase().replace('-', "_")))
 }
 
+/// Tests by how they ended.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Total {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub(crate) struct Total {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
 }
 
 /// Copies the output as it comes, and sums the result lines of all test programs in it.
@@ -76,9 +77,13 @@ fn pass_on_and_count(from: impl io::Read, to: &mut impl Write) -> io::Result<Tot
 }
 
 impl Total {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.passed + self.failed == 0
+    }
+
     /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; …`;
     /// any other line counts nothing.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". "))
         else {
             return;

@@ -1,7 +1,7 @@
-//! The source of Rust's library from Debian's package `rust-src`, for machines that reach a Debian archive
-//! but not the servers of rustup.
+//! Packages of Debian that are unpacked and not installed: the source of Rust's library (`rust-src`), for machines
+//! that reach a Debian archive but not the servers of rustup, and the kernels of `cargo xtask vm`.
 //!
-//! The package of the compiler's version is usually of a newer suite than the machine's. It is downloaded
+//! They are usually of another suite than the machine's. They are downloaded
 //! alone, with apt's lists, cache and configuration in a folder of our own, and unpacked there: the
 //! system's apt and its packages stay as they are.
 
@@ -23,20 +23,12 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Fetches the source of exactly this release, hands its `library` folder to `adopt`, and removes what was
 /// fetched. Returns the package's version.
 pub(super) fn library_source(release: &str, adopt: impl FnOnce(&Path) -> Result<()>) -> Result<String> {
-    for program in ["apt-get", "apt-cache", "apt-config", "dpkg-deb"] {
-        ensure!(process::find(program).is_some(), "this is not a Debian system: it has no {program}");
-    }
-    let archives = archives()?;
-    ensure!(!archives.is_empty(), "apt has no source of Debian's `main` here");
-    let apt = PrivateApt::new(process::workspace_root().join("target/setup-apt"), &archives)?;
-    process::output(apt.command("apt-get").args(["--quiet=2", "update"]))?;
-    let madison = process::output(apt.command("apt-cache").args(["madison", "rust-src"]))?;
+    let apt = PrivateApt::new(process::workspace_root().join("target/setup-apt"), &[SUITE])?;
+    let madison = apt.madison("rust-src")?;
     let version = newest_of_release(&madison, release)
         .with_context(|| format!("{SUITE} has no rust-src of release {release}"))?;
-    process::output(apt.command("apt-get").args(["--quiet=2", "download", &format!("rust-src={version}")]))?;
-    let package = apt.downloaded()?;
     let unpacked = apt.folder.join("unpacked");
-    process::output(process::command("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+    apt.unpack(&[format!("rust-src={version}")], &unpacked)?;
     adopt(&unpacked.join(format!("usr/src/rustc-{release}/library")))?;
     Ok(version.to_owned())
 }
@@ -72,12 +64,18 @@ fn newest_of_release<'a>(madison: &'a str, release: &str) -> Option<&'a str> {
 }
 
 /// apt with everything that it writes, and its one source, in a folder that is removed at the end.
-struct PrivateApt {
+pub(crate) struct PrivateApt {
     folder: PathBuf,
 }
 
 impl PrivateApt {
-    fn new(folder: PathBuf, archives: &[String]) -> Result<Self> {
+    /// With the lists of these suites, from the archives that this machine has its packages from.
+    pub(crate) fn new(folder: PathBuf, suites: &[&str]) -> Result<Self> {
+        for program in ["apt-get", "apt-cache", "apt-config", "dpkg-deb"] {
+            ensure!(process::find(program).is_some(), "this is not a Debian system: it has no {program}");
+        }
+        let archives = archives()?;
+        ensure!(!archives.is_empty(), "apt has no source of Debian's `main` here");
         if folder.exists() {
             fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
@@ -88,12 +86,34 @@ impl PrivateApt {
         }
         let machine_s = process::output(process::command("apt-config").arg("dump"))?;
         for (name, text) in
-            [("apt.conf", apt.configuration(&machine_s)), ("archive.sources", sources(archives))]
+            [("apt.conf", apt.configuration(&machine_s)), ("archive.sources", sources(&archives, suites))]
         {
             let path = apt.folder.join(name);
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         }
+        process::output(apt.command("apt-get").args(["--quiet=2", "update"]))?;
         Ok(apt)
+    }
+
+    /// Names of all packages that begin so.
+    pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let names = process::output(self.command("apt-cache").args(["pkgnames", prefix]))?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// The versions of a package that the archive has, as a table; empty where it only knows the name.
+    pub(crate) fn madison(&self, package: &str) -> Result<String> {
+        process::output(self.command("apt-cache").args(["madison", package]))
+    }
+
+    /// Downloads packages, each a name or `name=version`, and unpacks them together into `to`.
+    pub(crate) fn unpack(&self, packages: &[String], to: &Path) -> Result<()> {
+        process::output(self.command("apt-get").args(["--quiet=2", "download"]).args(packages))?;
+        for package in self.downloaded()? {
+            process::output(process::command("dpkg-deb").arg("-x").arg(&package).arg(to))?;
+            fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))?;
+        }
+        Ok(())
     }
 
     fn command(&self, program: &str) -> Command {
@@ -102,14 +122,13 @@ impl PrivateApt {
         command
     }
 
-    fn downloaded(&self) -> Result<PathBuf> {
-        let mut files =
+    fn downloaded(&self) -> Result<Vec<PathBuf>> {
+        let files =
             fs::read_dir(self.folder.join("download")).context("cannot read the folder of downloads")?;
-        let file = files
-            .next()
-            .context("apt-get downloaded nothing")?
-            .context("cannot read the folder of downloads")?;
-        Ok(file.path())
+        let paths = files.map(|file| Ok(file.context("cannot read the folder of downloads")?.path()));
+        let paths = paths.collect::<Result<Vec<_>>>()?;
+        ensure!(!paths.is_empty(), "apt-get downloaded nothing");
+        Ok(paths)
     }
 
     /// The machine's configuration (its proxies are needed) without its hooks (they tidy up the system's apt,
@@ -150,9 +169,10 @@ impl Drop for PrivateApt {
     }
 }
 
-/// One source in deb822 form: the machine's addresses, the suite that we need.
-fn sources(archives: &[String]) -> String {
-    let mut text = format!("Types: deb\nURIs: {}\nSuites: {SUITE}\nComponents: main\n", archives.join(" "));
+/// One source in deb822 form: the machine's addresses, the suites that we need.
+fn sources(archives: &[String], suites: &[&str]) -> String {
+    let (archives, suites) = (archives.join(" "), suites.join(" "));
+    let mut text = format!("Types: deb\nURIs: {archives}\nSuites: {suites}\nComponents: main\n");
     if Path::new(KEYRING).exists() {
         writeln!(text, "Signed-By: {KEYRING}").expect("a string takes any text");
     }

@@ -5,7 +5,7 @@
 
 mod component;
 mod core_source;
-mod debian;
+pub(crate) mod debian;
 mod packages;
 mod sysroot;
 pub(crate) mod tool;
@@ -21,7 +21,10 @@ use self::sysroot::Sysroot;
 pub(crate) struct Arguments {
     /// Also what only .ci/run uses: rustfmt, clippy, cargo-deny
     #[arg(long)]
-    ci: bool,
+    pub(crate) ci: bool,
+    /// Also what `cargo xtask vm` uses: qemu
+    #[arg(long)]
+    pub(crate) vm: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -32,7 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         component::provide("clippy")?;
         tool::CARGO_DENY.provide()?;
     }
-    packages::provide()
+    packages::provide(arguments.vm)
 }
 
 /// Checks what a build needs, so that what is missing is one sentence and not a build script's complaint.

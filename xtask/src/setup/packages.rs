@@ -28,16 +28,24 @@ const NEEDED: [Needed; 5] = [
     Needed { command: "promtool", package: PROMETHEUS, purpose: "the check of the metrics page" },
 ];
 
+/// What virtual machines take besides.
+const NEEDED_BY_VMS: [Needed; 3] = [
+    Needed { command: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "other kernels" },
+    Needed { command: "xz", package: "xz-utils", purpose: "the modules of other kernels" },
+    Needed { command: "strip", package: "binutils", purpose: "test programs without what debuggers read" },
+];
+
 /// Its package also starts a server, which nobody asked for.
 const PROMETHEUS: &str = "prometheus";
 
 /// Asked by Debian's packages before they start a service.
 const START_POLICY: &str = "/usr/sbin/policy-rc.d";
 
-pub(super) fn provide() -> Result<()> {
-    let missing: Vec<&Needed> = NEEDED.iter().filter(|needed| find(needed.command).is_none()).collect();
+pub(super) fn provide(vms: bool) -> Result<()> {
+    let needed = || NEEDED.iter().chain(NEEDED_BY_VMS.iter().filter(|_| vms));
+    let missing: Vec<&Needed> = needed().filter(|needed| find(needed.command).is_none()).collect();
     if missing.is_empty() {
-        let commands: Vec<&str> = NEEDED.iter().map(|needed| needed.command).collect();
+        let commands: Vec<&str> = needed().map(|needed| needed.command).collect();
         say(STEP, format_args!("present ({})", commands.join(", ")));
         return Ok(());
     }

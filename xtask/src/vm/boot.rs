@@ -1,0 +1,175 @@
+//! One boot of a guest: its console passed on as it comes, its verdict taken from there.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::kernels::Kernel;
+use crate::process;
+use crate::test::Total;
+
+/// What the guest's first program puts before what it says itself (`tests/src/bin/clinigate-guest`).
+const GUEST: &str = "@guest ";
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// How a boot ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Passed,
+    Failed,
+    /// The guest did not get to the end of its plan: it panicked, or qemu failed.
+    Broken,
+    /// It was ended by us.
+    TimedOut,
+}
+
+/// One test program in a guest.
+#[derive(Debug, PartialEq)]
+pub(super) struct Ran {
+    pub(super) suite: String,
+    pub(super) total: Total,
+    pub(super) seconds: f64,
+    /// It ended by itself and said that all is well.
+    pub(super) success: bool,
+}
+
+/// What came of a boot.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) verdict: Verdict,
+    pub(super) ran: Vec<Ran>,
+    pub(super) duration: Duration,
+}
+
+/// Boots a kernel with this first filesystem and waits until it is off, for `limit` at most.
+pub(super) fn boot(kernel: &Kernel, filesystem: &Path, limit: Duration) -> Result<Outcome> {
+    let began = Instant::now();
+    let mut guest =
+        Guest(command(kernel, filesystem).spawn().with_context(|| format!("cannot start {QEMU}"))?);
+    let console = guest.0.stdout.take().context("it was asked for a line above")?;
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut console = BufReader::new(console);
+        let mut line = Vec::new();
+        while console.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+            if sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    });
+    let mut console = Console::default();
+    let verdict = loop {
+        let Some(patience) = limit.checked_sub(began.elapsed()) else { break Verdict::TimedOut };
+        match lines.recv_timeout(patience) {
+            Ok(line) => {
+                writeln!(io::stdout(), "[{}] {line}", kernel.asked)?;
+                console.take(&line);
+            }
+            Err(RecvTimeoutError::Timeout) => break Verdict::TimedOut,
+            Err(RecvTimeoutError::Disconnected) => break console.verdict.unwrap_or(Verdict::Broken),
+        }
+    };
+    drop(guest);
+    // It ends with the pipe.
+    let _ = reader.join();
+    Ok(Outcome { verdict, ran: console.ran, duration: began.elapsed() })
+}
+
+fn command(kernel: &Kernel, filesystem: &Path) -> Command {
+    let mut qemu = process::command(QEMU);
+    // Emulated: it runs wherever this runs, also within another virtual machine.
+    qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-smp", "2", "-m", "3072"]);
+    // Every processor that qemu can emulate, but for two things: five levels of page tables cost time, and qemu 7.2
+    // gets the exchange of 16 bytes wrong where an interrupt comes in between.
+    qemu.args(["-cpu", "max,la57=off,cx16=off"]);
+    qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
+    qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(filesystem);
+    // A panic reboots at once, which `-no-reboot` makes an end.
+    qemu.args(["-append", "console=ttyS0 panic=-1 loglevel=5 rdinit=/init"]);
+    qemu.stdout(Stdio::piped());
+    qemu
+}
+
+/// A running qemu; ended when this is dropped.
+struct Guest(Child);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What was read from the console so far.
+#[derive(Debug, Default)]
+struct Console {
+    suite: Option<(String, Total)>,
+    ran: Vec<Ran>,
+    verdict: Option<Verdict>,
+}
+
+impl Console {
+    fn take(&mut self, line: &str) {
+        if let Some((_, total)) = &mut self.suite {
+            total.add(line);
+        }
+        let Some(words) = line.strip_prefix(GUEST) else { return };
+        match words.split(' ').collect::<Vec<_>>().as_slice() {
+            ["begin", suite] => self.suite = Some(((*suite).to_owned(), Total::default())),
+            ["end", _, status, seconds] => {
+                if let Some((suite, total)) = self.suite.take() {
+                    let success = *status == "passed";
+                    self.ran.push(Ran {
+                        suite,
+                        total,
+                        seconds: seconds.parse().unwrap_or_default(),
+                        success,
+                    });
+                }
+            }
+            ["verdict", verdict] => {
+                self.verdict = Some(if *verdict == "passed" { Verdict::Passed } else { Verdict::Failed });
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Console {
+        let mut console = Console::default();
+        text.lines().for_each(|line| console.take(line));
+        console
+    }
+
+    #[test]
+    fn a_verdict_is_read_with_what_ran() {
+        let console = read(
+            "[    1.0] a kernel's word\n@guest begin packets\ntest a ... ok\n\
+             test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.1s\n\
+             @guest end packets passed 12.5\n@guest verdict passed\n",
+        );
+        let total = Total { passed: 3, failed: 0, ignored: 1 };
+        let packets = Ran { suite: "packets".to_owned(), total, seconds: 12.5, success: true };
+        assert_eq!(console.ran, [packets]);
+        assert_eq!(console.verdict, Some(Verdict::Passed));
+    }
+
+    #[test]
+    fn without_a_word_of_the_guest_there_is_no_verdict() {
+        let console = read("@guest begin packets\nKernel panic - not syncing\nverdict passed\n");
+        assert_eq!(console.verdict, None);
+        assert!(console.ran.is_empty());
+    }
+}

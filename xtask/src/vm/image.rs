@@ -1,0 +1,146 @@
+//! What a guest gets: its first program, modules, the controller, test programs, tools, and what they read.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::archive::Archive;
+use super::kernels::Kernel;
+use super::modules;
+use super::programs::Programs;
+use crate::process;
+
+/// Commands of the distribution that tests call.
+const TOOLS: [&str; 9] =
+    ["ip", "bridge", "tc", "ethtool", "nft", "storescp", "storescu", "echoscu", "dump2dcm"];
+
+/// Folders of the workspace that tests read at run time.
+const READ_BY_TESTS: [&str; 2] = ["policies", "tests"];
+
+/// What dcmtk reads.
+const DICTIONARIES: &str = "/usr/share";
+
+/// Where the guest's first program finds what it is to do.
+const PLAN: &str = "/guest/plan";
+
+/// Writes the first filesystem for a kernel, and returns the modules that the kernel does not have.
+pub(super) fn build(
+    kernel: &Kernel,
+    programs: &Programs,
+    arguments: &[String],
+    to: &Path,
+) -> Result<Vec<&'static str>> {
+    let mut image = Image { archive: Archive::create(to)?, libraries: BTreeSet::new() };
+    // The kernel opens it for the first program before anything is mounted.
+    image.archive.device("/dev/console", (5, 1))?;
+    for folder in ["/proc", "/sys", "/run", "/tmp", "/var/lib", "/root"] {
+        image.archive.directory(folder)?;
+    }
+    image.archive.file("/etc/passwd", false, b"root:x:0:0:root:/root:/bin/sh\n")?;
+
+    let (order, absent) = modules::order(&kernel.modules)?;
+    let mut plan = Vec::new();
+    for module in &order {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        let path = format!("/lib/modules/{}", name.trim_end_matches(".xz"));
+        image.archive.file(&path, false, &modules::read(module)?)?;
+        plan.push(format!("module\t{path}"));
+    }
+    image.program(&programs.guest, "/init")?;
+    for program in &programs.controller {
+        image.program(program, &text(program)?)?;
+    }
+    for (name, path) in &programs.tests {
+        let path_there = text(path)?;
+        image.program(path, &path_there)?;
+        plan.push([&["run".to_owned(), name.clone(), path_there], arguments].concat().join("\t"));
+    }
+    image.archive.file(PLAN, false, plan.join("\n").as_bytes())?;
+    for tool in TOOLS {
+        let path = process::find(tool).with_context(|| format!("there is no `{tool}` here"))?;
+        image.program(&path, &format!("/usr/bin/{tool}"))?;
+    }
+    for folder in READ_BY_TESTS {
+        image.folder(&process::workspace_root().join(folder))?;
+    }
+    for entry in fs::read_dir(DICTIONARIES).with_context(|| format!("cannot list {DICTIONARIES}"))? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libdcmtk")) {
+            image.folder(&path)?;
+        }
+    }
+    image.archive.finish()?;
+    Ok(absent)
+}
+
+struct Image {
+    archive: Archive,
+    libraries: BTreeSet<String>,
+}
+
+impl Image {
+    /// A program without what only debuggers read, and the libraries that it is linked with.
+    fn program(&mut self, from: &Path, to: &str) -> Result<()> {
+        let mut ldd = process::command("ldd");
+        for library in libraries(&process::output(ldd.arg(from))?) {
+            if self.libraries.insert(library.clone()) {
+                self.archive.copy(Path::new(&library), &library)?;
+            }
+        }
+        let name = from.file_name().context("a program has a name")?.to_string_lossy();
+        let stripped = process::workspace_root().join(format!("target/vm/{name}.stripped"));
+        process::output(process::command("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(from))?;
+        self.archive.copy(&stripped, to)?;
+        fs::remove_file(&stripped).with_context(|| format!("cannot remove {}", stripped.display()))
+    }
+
+    /// A folder with all that is in it, at its own place, without Rust's sources.
+    fn folder(&mut self, from: &Path) -> Result<()> {
+        let failed = || format!("cannot list {}", from.display());
+        for entry in fs::read_dir(from).with_context(failed)? {
+            let path = entry.with_context(failed)?.path();
+            if path.is_dir() {
+                self.folder(&path)?;
+            } else if path.extension().is_none_or(|extension| extension != "rs") {
+                self.archive.copy(&path, &text(&path)?)?;
+            }
+        }
+        self.archive.directory(&text(from)?)
+    }
+}
+
+/// The paths in the output of `ldd`: of libraries (`name => path (address)`) and of the loader (`path (address)`).
+fn libraries(ldd: &str) -> Vec<String> {
+    let paths = ldd.lines().filter_map(|line| {
+        let line = line.split_once(" => ").map_or(line, |(_, path)| path).trim();
+        let path = line.split(" (").next()?;
+        path.starts_with('/').then(|| path.to_owned())
+    });
+    paths.collect()
+}
+
+fn text(path: &Path) -> Result<String> {
+    let text = path.to_str().with_context(|| format!("{} is no text", path.display()))?;
+    ensure!(!text.contains(['\t', '\n']), "{text} has a tab or a line's end in it");
+    Ok(text.to_owned())
+}
+
+/// Where the image of a kernel is written.
+pub(super) fn path(kernel: &Kernel) -> PathBuf {
+    process::workspace_root().join(format!("target/vm/{}.cpio", kernel.release))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::libraries;
+
+    #[test]
+    fn libraries_and_the_loader_are_found() {
+        let ldd = "\tlinux-vdso.so.1 (0x00007ffc)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)\n\
+                   \t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n";
+        assert_eq!(libraries(ldd), ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]);
+        assert!(libraries("\tstatically linked\n").is_empty());
+    }
+}
