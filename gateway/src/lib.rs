@@ -9,6 +9,7 @@ pub mod cli;
 pub mod compile;
 pub mod daemon;
 pub mod dataplane;
+pub mod duration;
 pub mod export;
 mod git;
 pub mod oracle;

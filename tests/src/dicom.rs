@@ -43,6 +43,13 @@ impl Image {
         tool(peer(&mut command, to).arg(&self.path)).map(drop)
     }
 
+    /// Begins to send it `times` times over one association; the process ends with the last.
+    pub fn store_repeatedly(&self, from: &Namespace, to: SocketAddr, times: u32) -> Result<Process> {
+        let mut command = from.command("storescu");
+        command.args(["--quiet", "--repeat", &times.to_string()]);
+        Process::start(peer(&mut command, to).arg(&self.path))
+    }
+
     /// Compares it, byte for byte, with the one file that the archive wrote.
     pub fn compare(&self, archive: &Archive) -> Result<usize> {
         let stored: Vec<_> = fs::read_dir(&archive.directory)?.collect::<std::io::Result<_>>()?;

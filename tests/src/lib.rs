@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod peers;
 pub mod policy;
+pub mod repository;
 pub mod run;
 pub mod service;
 pub mod switch;

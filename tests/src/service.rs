@@ -1,5 +1,6 @@
 //! The real `clinigate`, run in the gateway's namespace.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -85,10 +86,15 @@ impl Setting {
 
     /// Starts it with a policy.
     pub fn start_unready(&self, policy: &Path) -> Result<Service> {
+        self.run(["--policy".as_ref(), policy.as_os_str()])
+    }
+
+    /// Starts it with these options beside those about its surroundings.
+    pub fn run<'a>(&self, options: impl IntoIterator<Item = &'a OsStr>) -> Result<Service> {
         fs::create_dir_all(&self.directory)?;
         let log = OpenOptions::new().create(true).append(true).open(self.log())?;
         let mut command = self.command(&["run"]);
-        command.arg("--policy").arg(policy).arg("--metrics").arg(address().to_string());
+        command.args(options).arg("--metrics").arg(address().to_string());
         command.stdout(log.try_clone()?).stderr(log);
         Ok(Service { setting: self.clone(), process: Process::start(&mut command)? })
     }

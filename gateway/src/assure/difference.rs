@@ -15,6 +15,7 @@ mod rules;
 pub mod services;
 pub mod setup;
 pub mod words;
+pub mod zones;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -10,12 +10,12 @@ use clap::Args;
 
 use super::instance::Instance;
 use super::{Format, Outcome, print, print_json};
-use crate::daemon::control::{Change, Client, ErrorKind, Reply, Request};
+use crate::daemon::control::{Change, Client, ErrorKind, Permission, Reply, Request};
 use crate::policy;
 use crate::policy::render::Report;
 
-/// Compiling and loading take a second for a large policy; a machine may be busy.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// Compiling and loading take a second for a large policy; a machine may be busy, a repository far away.
+const PATIENCE: Duration = Duration::from_mins(12);
 
 /// Put a policy into force, by the running service.
 ///
@@ -27,6 +27,12 @@ pub(super) struct Apply {
     /// Directory of the policy's YAML files; the service reads it. Without it, the service reads
     /// the directory of the policy in force again.
     directory: Option<PathBuf>,
+    /// Where a repository is followed: what its newest commit may do, whatever its trailers say.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "directory")]
+    allow: Vec<Permission>,
+    /// Where a repository is followed: take its newest commit, also if it does not come after the last accepted one.
+    #[arg(long, conflicts_with = "directory")]
+    accept_rewritten: bool,
     #[command(flatten)]
     instance: Instance,
 }
@@ -42,7 +48,7 @@ impl Apply {
                     dir: std::path::absolute(directory).context("the current directory is gone")?,
                 }
             }
-            None => Request::Reload {},
+            None => Request::Reload { allow: self.allow.clone(), rewritten: self.accept_rewritten },
         };
         match Client::connect(&self.instance.socket)?.ask(&request, PATIENCE)? {
             Reply::Applied { change } => {
@@ -52,7 +58,7 @@ impl Apply {
                 }
                 Ok(Outcome::Fine)
             }
-            Reply::Error { kind: ErrorKind::Policy, message } => {
+            Reply::Error { kind: ErrorKind::Policy | ErrorKind::Held, message } => {
                 writeln!(io::stderr(), "{message}\nthe policy before stays in force")?;
                 Ok(Outcome::Findings)
             }

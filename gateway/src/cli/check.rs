@@ -10,6 +10,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::labels::Labels;
 use super::{Format, Outcome, print, print_json};
 use crate::assure::invariant;
 use crate::policy::diagnostic::{Diagnostic, Place, sort};
@@ -24,6 +25,8 @@ use crate::policy::{self, Loaded, lints};
 pub(super) struct Check {
     /// Directory of the policy's YAML files.
     directory: PathBuf,
+    #[command(flatten)]
+    labels: Labels,
     /// Exit with 1 if there are warnings, too.
     #[arg(long)]
     deny_warnings: bool,
@@ -34,7 +37,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
-        let mut loaded = policy::load(&self.directory)?;
+        let mut loaded = policy::load_for(&self.directory, &self.labels.selection()?)?;
         if let Some(policy) = &loaded.policy {
             loaded.diagnostics.extend(lints::lint(policy));
             let today = self.today.unwrap_or_else(|| Timestamp::now().to_zoned(TimeZone::UTC).date());

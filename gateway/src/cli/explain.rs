@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::labels::Labels;
 use super::{Format, Outcome, print, print_json};
 use crate::assure::explain::{Answer, Explanation, Named, Refusal, explain, refusal};
 use crate::assure::reach::{Question, Reach};
@@ -31,6 +32,8 @@ pub(super) use text::named;
 pub(super) struct Explain {
     /// Directory of the policy's YAML files.
     directory: PathBuf,
+    #[command(flatten)]
+    labels: Labels,
     /// Who opens the connection: an address, prefix, device, group, segment, zone/NAME, `wan` or `any`.
     #[arg(long, value_name = "WHO", required_unless_present = "packet", value_delimiter = ',')]
     from: Vec<String>,
@@ -82,7 +85,8 @@ impl Explain {
 
     fn sets(&self, format: Format) -> anyhow::Result<Outcome> {
         let words = Words { from: self.from.clone(), to: self.to.clone(), services: self.service.clone() };
-        let (loaded, Inquiry { from, to, services }) = policy::load_inquiry(&self.directory, &words)?;
+        let (loaded, Inquiry { from, to, services }) =
+            policy::load_inquiry(&self.directory, &words, &self.labels.selection()?)?;
         let policy = sound(loaded)?;
         let image = compile(&policy).context("the policy does not fit the tables")?;
         let reach = Reach::new(Space::new(&image));
@@ -101,7 +105,7 @@ impl Explain {
 
     fn packet(&self, words: &str, format: Format) -> anyhow::Result<Outcome> {
         let packet = packet::parse(words)?;
-        let policy = sound(policy::load(&self.directory)?)?;
+        let policy = sound(policy::load_for(&self.directory, &self.labels.selection()?)?)?;
         let image = compile(&policy).context("the policy does not fit the tables")?;
         let decision = image.decide(packet.arrival(), &packet.view).context("the tables have a hole")?;
         let (source, destination) = (decision.source_segment, decision.destination_segment);

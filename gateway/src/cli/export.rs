@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::labels::Labels;
 use super::{Format, Outcome, print, print_json};
 use crate::export::nftables::{self, Limit, State};
 use crate::policy;
@@ -34,6 +35,8 @@ enum Kind {
 struct Nftables {
     /// Directory of the policy's YAML files.
     directory: PathBuf,
+    #[command(flatten)]
+    labels: Labels,
     /// Write the ruleset to this file.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -52,7 +55,7 @@ impl Export {
 impl Nftables {
     fn run(&self, format: Format) -> anyhow::Result<Outcome> {
         let state = if self.stateless { State::None } else { State::Tracked };
-        let loaded = policy::load(&self.directory)?;
+        let loaded = policy::load_for(&self.directory, &self.labels.selection()?)?;
         let Some(policy) = &loaded.policy else {
             let report = Report::new(&loaded.sources, io::stderr().is_terminal());
             let mistakes = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());

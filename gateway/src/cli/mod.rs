@@ -9,6 +9,7 @@ pub(crate) mod explain;
 mod export;
 mod flows;
 mod instance;
+mod labels;
 mod plan;
 mod reach;
 mod replay;
@@ -55,7 +56,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(run::Run),
+    Run(Box<run::Run>),
     Apply(apply::Apply),
     Status(status::Status),
     Flows(flows::Flows),

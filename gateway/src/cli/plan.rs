@@ -13,12 +13,13 @@ use clap::Args;
 use connections::{Connections, Listed};
 
 use super::instance::Instance;
+use super::labels::Labels;
 use super::{FormatArgument, Outcome, print, print_json};
 use crate::assure::difference::compare;
 use crate::daemon;
-use crate::policy;
 use crate::policy::model::Policy;
 use crate::policy::render::Report;
+use crate::policy::{self, Selection};
 
 /// Word for the policy that came into force last, in place of a directory.
 const RUNNING: &str = "running";
@@ -45,6 +46,8 @@ pub(super) struct Plan {
     #[arg(long, value_name = "COUNT")]
     connections: Option<Listed>,
     #[command(flatten)]
+    labels: Labels,
+    #[command(flatten)]
     instance: Instance,
 }
 
@@ -55,7 +58,7 @@ impl Plan {
             ([new], Some(revision)) => {
                 let kept = revision::checked_out(new, revision)?;
                 let place = format!("{} at {revision}", new.display());
-                (read(kept.path(), &place)?, self.read(new)?)
+                (read(kept.path(), &place, &self.labels.selection()?)?, self.read(new)?)
             }
             ([_], None) => bail!("plan needs two policies: OLD and NEW, or --git REVISION and NEW"),
             _ => bail!("--git says what the policy before is: give only the one after"),
@@ -76,19 +79,20 @@ impl Plan {
 
     fn read(&self, directory: &Path) -> anyhow::Result<Policy> {
         if directory != Path::new(RUNNING) {
-            return read(directory, &directory.display().to_string());
+            return read(directory, &directory.display().to_string(), &self.labels.selection()?);
         }
         let state = &self.instance.state_dir;
         let kept = daemon::kept_policy(state);
         if !kept.is_dir() {
             bail!("no policy has been in force here: {} does not exist", kept.display());
         }
-        read(&kept, "the policy in force")
+        // Files for other gateways were left out before it was kept.
+        read(&kept, "the policy in force", &Selection::Everything)
     }
 }
 
-fn read(directory: &Path, name: &str) -> anyhow::Result<Policy> {
-    let loaded = policy::load(directory).with_context(|| name.to_owned())?;
+fn read(directory: &Path, name: &str, selection: &Selection) -> anyhow::Result<Policy> {
+    let loaded = policy::load_for(directory, selection).with_context(|| name.to_owned())?;
     if let Some(policy) = loaded.policy {
         return Ok(policy);
     }

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::explain::sound;
+use super::labels::Labels;
 use super::{Format, Outcome, print, print_json};
 use crate::assure::hops::{self, Chain, Question, Spread};
 use crate::assure::space::Space;
@@ -25,6 +26,8 @@ use crate::policy::expectation::{Inquiry, Words};
 pub(super) struct Reach {
     /// Directory of the policy's YAML files.
     directory: PathBuf,
+    #[command(flatten)]
+    labels: Labels,
     /// Where chains start: an address, prefix, device, group, segment, zone/NAME, `wan` or `any`.
     #[arg(long, value_name = "WHO", required = true, value_delimiter = ',')]
     from: Vec<String>,
@@ -68,7 +71,8 @@ impl Reach {
         let anywhere = vec!["any".to_owned()];
         let to = if self.to.is_empty() { &anywhere } else { &self.to };
         let words = Words { from: self.from.clone(), to: to.clone(), services: self.service.clone() };
-        let (loaded, Inquiry { from, to, services }) = policy::load_inquiry(&self.directory, &words)?;
+        let (loaded, Inquiry { from, to, services }) =
+            policy::load_inquiry(&self.directory, &words, &self.labels.selection()?)?;
         let policy = sound(loaded)?;
         let image = compile(&policy).context("the policy does not fit the tables")?;
         let space = Space::new(&image);

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
+use super::labels::Labels;
 use super::{Format, Outcome};
 use crate::compile::compile;
 use crate::compile::image::Image;
-use crate::policy;
 use crate::policy::render::Report;
+use crate::policy::{self, Selection};
 use crate::replay::{Replay as Engine, ReplayError};
 
 use line::Names;
@@ -30,6 +31,8 @@ const FEW: usize = 50;
 pub(super) struct Replay {
     /// Directory of the policy's YAML files.
     directory: PathBuf,
+    #[command(flatten)]
+    labels: Labels,
     /// Captures, in the order of their time.
     #[arg(required = true, value_name = "FILE")]
     captures: Vec<PathBuf>,
@@ -44,7 +47,9 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
-        let Some(image) = image(&self.directory)? else { return Ok(Outcome::Findings) };
+        let Some(image) = image(&self.directory, &self.labels.selection()?)? else {
+            return Ok(Outcome::Findings);
+        };
         let mut replay = Engine::new(&image, self.interface.as_deref())?;
         match format {
             Format::Json => self.json(&image, &mut replay)?,
@@ -111,8 +116,8 @@ fn finish(done: Result<(), ReplayError>, out: &mut impl io::Write) -> anyhow::Re
 }
 
 /// The compiled policy; `None` where it has mistakes, which are then shown.
-fn image(directory: &Path) -> anyhow::Result<Option<Image>> {
-    let loaded = policy::load(directory)?;
+fn image(directory: &Path, selection: &Selection) -> anyhow::Result<Option<Image>> {
+    let loaded = policy::load_for(directory, selection)?;
     if let Some(policy) = &loaded.policy {
         return Ok(Some(compile(policy).context("the policy does not compile")?));
     }

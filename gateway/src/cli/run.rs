@@ -1,5 +1,7 @@
 //! `clinigate run`: the service.
 
+mod repository;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,9 +9,12 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use nix::unistd::{Gid, Group};
 
+use repository::Repository;
+
 use super::Outcome;
 use super::instance::Instance;
-use crate::daemon::{self, Settings};
+use super::labels::Labels;
+use crate::daemon::{self, Settings, Source};
 use crate::dataplane::{Options, XdpMode};
 use crate::telemetry::logging::{self, LogFormat};
 
@@ -21,8 +26,12 @@ use crate::telemetry::logging::{self, LogFormat};
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// Directory of the policy's YAML files.
-    #[arg(long, value_name = "DIR")]
-    policy: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "repo", conflicts_with = "repo")]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    repository: Repository,
+    #[command(flatten)]
+    labels: Labels,
     /// How programs are attached. `generic` works with any driver, slowly.
     #[arg(long, value_enum, default_value_t = Mode::Native)]
     xdp_mode: Mode,
@@ -54,14 +63,22 @@ enum Mode {
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<Outcome> {
         let readers = self.socket_group.as_deref().map(group).transpose()?;
-        let policy = std::path::absolute(&self.policy).context("the current directory is gone")?;
+        let source = match (self.policy, self.repository.settings()?) {
+            (_, Some(repository)) => Source::Repository(Box::new(repository)),
+            (Some(policy), None) => {
+                Source::Directory(std::path::absolute(policy).context("the current directory is gone")?)
+            }
+            (None, None) => bail!("say where the policy is: --policy DIR, or --repo URL"),
+        };
+        let selection = self.labels.selection()?;
         logging::init(self.log_format, self.trace)?;
         let xdp_mode = match self.xdp_mode {
             Mode::Native => XdpMode::Native,
             Mode::Generic => XdpMode::Generic,
         };
         daemon::run(Settings {
-            policy,
+            source,
+            selection,
             dataplane: Options { xdp_mode, trace: self.trace, ..self.instance.options() },
             socket: self.instance.socket,
             readers,

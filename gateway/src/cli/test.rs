@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use super::labels::Labels;
 use super::{FormatArgument, Outcome, print, print_json};
 use crate::assure::expectation::{Verdict, judge};
 use crate::assure::reach::Reach;
@@ -30,6 +31,8 @@ use crate::policy::{self, SourceFile};
 pub(super) struct Test {
     /// Directory of the policy's YAML files.
     directory: PathBuf,
+    #[command(flatten)]
+    labels: Labels,
 }
 
 /// What `--format json` prints.
@@ -59,7 +62,7 @@ struct Result<'a> {
 
 impl Test {
     pub(super) fn run(&self, format: FormatArgument) -> anyhow::Result<Outcome> {
-        let (loaded, expectations) = policy::load_tests(&self.directory)?;
+        let (loaded, expectations) = policy::load_tests(&self.directory, &self.labels.selection()?)?;
         let expectations = expectations.iter().collect::<Vec<_>>();
         let answer = match &loaded.policy {
             Some(policy) => Answer::new(policy, &expectations)?,

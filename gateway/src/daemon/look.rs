@@ -108,6 +108,7 @@ impl Look {
                 ..EventStatus::default()
             },
             last_apply: None,
+            repository: None,
             trouble: Vec::new(),
         }
     }

@@ -9,8 +9,11 @@ mod look;
 mod notify;
 mod prepare;
 mod reports;
+pub mod repository;
 mod requests;
+pub mod review;
 mod run;
+mod running;
 mod service;
 pub mod status;
 mod traces;
@@ -24,20 +27,43 @@ use nix::unistd::Gid;
 pub use look::Look;
 pub use prepare::{PrepareError, Text, with_addresses};
 pub use run::{Ended, RunError, run};
+pub use running::{Running, survey};
 pub use service::ChangeError;
 
 use crate::dataplane;
+use crate::policy::Selection;
 
 /// Directory of the text of the last policy that came into force, below the state directory.
 pub fn kept_policy(state: &Path) -> PathBuf {
     last_good::directory(state)
 }
 
+/// Where a policy comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A directory; absolute.
+    Directory(PathBuf),
+    /// A repository that is followed.
+    Repository(Box<repository::Settings>),
+}
+
+impl Source {
+    /// What it is called.
+    pub fn name(&self) -> PathBuf {
+        match self {
+            Self::Directory(directory) => directory.clone(),
+            Self::Repository(settings) => settings.name(),
+        }
+    }
+}
+
 /// How a service runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Directory of the policy; absolute.
-    pub policy: PathBuf,
+    /// Where the policy comes from.
+    pub source: Source,
+    /// Which of its files count.
+    pub selection: Selection,
     /// Where things are pinned, and how programs are attached.
     pub dataplane: dataplane::Options,
     /// The control socket.

@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 use gateway_common::place::SEGMENT_GATEWAY;
 use gateway_common::table::LAYERS;
 
+use crate::assure::expectation::judge;
 use crate::assure::invariant;
+use crate::assure::reach::Reach;
+use crate::assure::space::Space;
 use crate::compile::image::Image;
 use crate::compile::{CompileError, compile};
 use crate::policy::diagnostic::Diagnostic;
+use crate::policy::expectation::Expectation;
 use crate::policy::model::{Policy, Ranges};
 use crate::policy::ranges::normalise;
 use crate::policy::render::Report;
-use crate::policy::{self, LoadError, Loaded, SourceFile};
+use crate::policy::{self, Blob, LoadError, Loaded, Selection, SourceFile};
 
 use super::commit;
+use super::repository::Commit;
 
 /// A policy's text, and what it is on this gateway.
 #[derive(Clone, Debug)]
@@ -36,12 +41,16 @@ pub struct Text {
     pub source: PathBuf,
     /// Commit, where the directory is a work tree of git.
     pub commit: Option<String>,
-    /// Files.
+    /// What that commit says about itself, where it came from a repository.
+    pub about: Option<Commit>,
+    /// Files that count on this gateway.
     pub files: Vec<SourceFile>,
     /// What it means.
     pub policy: Policy,
     /// Warnings of the check.
     pub warnings: usize,
+    /// What its tests expect of it; read with a commit only.
+    pub expectations: Vec<Expectation>,
 }
 
 /// Why a policy cannot be put into force.
@@ -59,18 +68,51 @@ pub enum PrepareError {
         report: String,
         /// How many there are.
         errors: usize,
+        /// What has them.
+        fault: Fault,
     },
     /// It does not fit.
     #[error(transparent)]
     Compile(#[from] CompileError),
 }
 
+/// What a policy's mistakes are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Its text.
+    Text,
+    /// Invariants that do not hold.
+    Invariant,
+    /// Tests that fail.
+    Test,
+}
+
+impl Fault {
+    fn words(self, errors: usize) -> String {
+        match self {
+            Self::Text | Self::Invariant => format!("{} in", count(errors, "mistake")),
+            Self::Test => format!("{} of", count(errors, "failed test")),
+        }
+    }
+}
+
 impl PrepareError {
+    /// Its kind, in a word for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "unreadable",
+            Self::Mistakes { fault: Fault::Text, .. } => "mistakes",
+            Self::Mistakes { fault: Fault::Invariant, .. } => "invariant",
+            Self::Mistakes { fault: Fault::Test, .. } => "tests",
+            Self::Compile(_) => "too-large",
+        }
+    }
+
     /// Without the report of each mistake.
     pub(super) fn brief(&self) -> String {
         match self {
-            Self::Mistakes { directory, errors, .. } => {
-                format!("{} in the policy {}", count(*errors, "mistake"), directory.display())
+            Self::Mistakes { directory, errors, fault, .. } => {
+                format!("{} the policy {}", fault.words(*errors), directory.display())
             }
             Self::Unreadable(error) => error.to_string(),
             Self::Compile(error) => error.to_string(),
@@ -83,20 +125,43 @@ const MISTAKES_SHOWN: usize = 50;
 
 impl Text {
     /// Reads and checks the policy in `directory`.
-    pub fn read(directory: &Path) -> Result<Self, PrepareError> {
+    pub fn read(directory: &Path, selection: &Selection) -> Result<Self, PrepareError> {
         let source = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         // Asked before the files are read: a change in between then shows as one more commit, not
         // as the text of one commit under the name of the next.
         let commit = commit::of(&source);
-        let loaded = policy::load(&source)?;
+        let loaded = policy::load_for(&source, selection)?;
+        Self::of(source, commit, loaded, Vec::new())
+    }
+
+    /// Checks the policy of a commit, and takes its tests along.
+    pub fn of_commit(
+        source: PathBuf,
+        about: Commit,
+        blobs: Vec<Blob>,
+        selection: &Selection,
+    ) -> Result<Self, PrepareError> {
+        let (loaded, expectations) = policy::load_tree(blobs, selection);
+        let text = Self::of(source, Some(about.id.clone()), loaded, expectations)?;
+        Ok(Self { about: Some(about), ..text })
+    }
+
+    fn of(
+        source: PathBuf,
+        commit: Option<String>,
+        loaded: Loaded,
+        expectations: Vec<Expectation>,
+    ) -> Result<Self, PrepareError> {
         let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
         match loaded {
-            Loaded { policy: Some(policy), diagnostics, sources } if errors == 0 => {
-                Ok(Self { source, commit, files: sources, policy, warnings: diagnostics.len() })
+            Loaded { policy: Some(policy), diagnostics, mut sources, files } if errors == 0 => {
+                sources.retain(|file| files.binary_search(&file.name).is_ok());
+                let warnings = diagnostics.len();
+                Ok(Self { source, commit, about: None, files: sources, policy, warnings, expectations })
             }
             loaded => {
                 let errors = loaded.diagnostics.into_iter().filter(Diagnostic::is_error);
-                Err(mistakes(&source, &loaded.sources, &errors.collect::<Vec<_>>()))
+                Err(mistakes(&source, &loaded.sources, &errors.collect::<Vec<_>>(), Fault::Text))
             }
         }
     }
@@ -115,7 +180,24 @@ impl Prepared {
         let policy = &self.text.policy;
         let found = invariant::prove_image(policy, &self.image);
         let broken: Vec<Diagnostic> = found.into_iter().filter(Diagnostic::is_error).collect();
-        if broken.is_empty() { Ok(()) } else { Err(mistakes(&self.text.source, &self.text.files, &broken)) }
+        self.unless(&broken, Fault::Invariant)
+    }
+
+    /// Holds the policy against its tests.
+    pub fn test(&self) -> Result<(), PrepareError> {
+        let Text { policy, expectations, .. } = &self.text;
+        if expectations.is_empty() {
+            return Ok(());
+        }
+        let reach = Reach::new(Space::new(&self.image));
+        let verdicts = expectations.iter().map(|expectation| judge(policy, &reach, expectation));
+        let failed: Vec<Diagnostic> = verdicts.filter_map(|verdict| verdict.failure).collect();
+        self.unless(&failed, Fault::Test)
+    }
+
+    fn unless(&self, errors: &[Diagnostic], fault: Fault) -> Result<(), PrepareError> {
+        let Text { source, files, .. } = &self.text;
+        if errors.is_empty() { Ok(()) } else { Err(mistakes(source, files, errors, fault)) }
     }
 
     /// Sizes of the tables, by what they hold.
@@ -144,10 +226,11 @@ pub fn with_addresses(policy: &Policy, addresses: &[IpAddr]) -> Policy {
     policy
 }
 
-fn mistakes(directory: &Path, files: &[SourceFile], errors: &[Diagnostic]) -> PrepareError {
+fn mistakes(directory: &Path, files: &[SourceFile], errors: &[Diagnostic], fault: Fault) -> PrepareError {
     let report = Report::new(files, false);
     let shown = errors.iter().take(MISTAKES_SHOWN).map(|diagnostic| report.render(diagnostic) + "\n\n");
-    PrepareError::Mistakes { directory: directory.to_owned(), report: shown.collect(), errors: errors.len() }
+    let (directory, report) = (directory.to_owned(), shown.collect());
+    PrepareError::Mistakes { directory, report, errors: errors.len(), fault }
 }
 
 fn add(ranges: &mut Ranges, addresses: &[IpAddr]) {
@@ -179,11 +262,12 @@ mod tests {
 
     #[test]
     fn the_gateways_own_addresses_are_its_segment() {
-        let text = Text::read(Path::new(MINIMAL)).unwrap();
+        let text = Text::read(Path::new(MINIMAL), &Selection::default()).unwrap();
         let addresses: Vec<IpAddr> = vec!["10.10.70.1".parse().unwrap(), "fd00:70::1".parse().unwrap()];
         let prepared = text.prepare(addresses).unwrap();
         let with = prepared.image.atoms.len();
-        let without = Text::read(Path::new(MINIMAL)).unwrap().prepare(Vec::new()).unwrap();
+        let without =
+            Text::read(Path::new(MINIMAL), &Selection::default()).unwrap().prepare(Vec::new()).unwrap();
         assert_ne!(prepared.image.v4, without.image.v4);
         assert_eq!(prepared.tables()["atoms"], with as u64);
         assert!(prepared.tables()["verdict rows"] > 0);
@@ -196,7 +280,7 @@ mod tests {
         let claim = |services| {
             let line = format!("- {{ name: claim, from: modalities, to: pacs, never: [{services}] }}");
             fs::write(directory.path().join("claim.yaml"), format!("invariants:\n  {line}\n")).unwrap();
-            Text::read(directory.path()).unwrap().prepare(Vec::new()).unwrap().prove()
+            Text::read(directory.path(), &Selection::default()).unwrap().prepare(Vec::new()).unwrap().prove()
         };
         assert!(claim("smb").is_ok());
         let error = claim("tcp/11000-11200").unwrap_err().to_string();
@@ -215,14 +299,14 @@ mod tests {
             "flows:\n  - { name: x, from: [nowhere], to: [wan], services: [ssh] }\n",
         )
         .unwrap();
-        let refused = Text::read(directory.path()).unwrap_err();
+        let refused = Text::read(directory.path(), &Selection::default()).unwrap_err();
         let error = refused.to_string();
         assert!(error.contains("a.yaml:2:"), "{error}");
         let brief = refused.brief();
         assert!(brief.starts_with("1 mistake in the policy ") && !brief.contains('\n'), "{brief}");
         assert!(error.ends_with(&brief), "{error}");
         assert_eq!(ChangeError::from(refused).kind(), ErrorKind::Policy);
-        let missing = Text::read(Path::new("/nonexistent")).unwrap_err();
+        let missing = Text::read(Path::new("/nonexistent"), &Selection::default()).unwrap_err();
         assert!(matches!(missing, PrepareError::Unreadable(_)), "{missing}");
         assert_eq!(missing.brief(), missing.to_string());
         assert_eq!(ChangeError::from(missing).kind(), ErrorKind::Machine, "no mistake of a policy");

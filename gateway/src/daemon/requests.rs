@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use tracing::error;
 
-use super::control::{self, ErrorKind, Reply, Request};
+use super::control::{self, ErrorKind, Permission, Reply, Request};
 use super::http::Pages;
+use super::repository::Allowed;
 use super::run::blocking;
-use super::service::{Service, chain};
+use super::service::{Service, Wish, chain};
 use super::watching::{Traffic, Watching};
 
 /// The service as its sockets see it.
@@ -41,7 +42,14 @@ impl control::Handler for Handle {
                 let message = format!("{} is not an absolute path", dir.display());
                 return Reply::Error { kind: ErrorKind::Malformed, message };
             }
-            Request::Reload {} => self.ask(Service::reload).await.map(|change| Reply::Applied { change }),
+            Request::Reload { allow, rewritten } => {
+                let allowed = Allowed {
+                    cuts: allow.contains(&Permission::CutConnections),
+                    widens: allow.contains(&Permission::WidenZones),
+                };
+                let wish = Wish { allowed, rewritten, ..Wish::default() };
+                self.ask(move |service| service.reload(wish)).await.map(|change| Reply::Applied { change })
+            }
             Request::Flows { filter, seconds } => {
                 let watching = Arc::clone(&self.watching);
                 let window = Duration::from_secs(seconds);

@@ -15,10 +15,11 @@ use tracing::{error, info, warn};
 use super::control::{ListenError, Listener};
 use super::http;
 use super::prepare::{PrepareError, Text};
+use super::repository::GitError;
 use super::requests::Handle;
-use super::service::{ChangeError, Service, chain};
+use super::service::{ChangeError, Following, Service, Wish, chain};
 use super::watching::Watching;
-use super::{Settings, notify, reports, traces};
+use super::{Settings, Source, notify, reports, traces};
 use crate::dataplane::{Dataplane, DataplaneError, NetworkChanges};
 use crate::telemetry::metrics::Metrics;
 
@@ -55,6 +56,9 @@ pub enum RunError {
     /// No policy is in force, and none can be put there.
     #[error("no policy is in force: {}", .0.brief())]
     NoPolicy(ChangeError),
+    /// The repository's copy on this machine.
+    #[error(transparent)]
+    Repository(#[from] GitError),
     /// The kernel or the machine.
     #[error(transparent)]
     Machine(#[from] DataplaneError),
@@ -87,8 +91,13 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
         hang_up: signal(SignalKind::hangup())?,
     };
     // Everything that can fail without a change comes first.
-    let directory = settings.policy.clone();
-    let text = blocking(move || Text::read(&directory)).await;
+    let text = match &settings.source {
+        Source::Directory(directory) => {
+            let (directory, selection) = (directory.clone(), settings.selection.clone());
+            Some(blocking(move || Text::read(&directory, &selection)).await)
+        }
+        Source::Repository(_) => None,
+    };
     let listener = Listener::bind(&settings.socket, settings.readers)?;
     let web = listen(settings.metrics).await?;
     let changes = NetworkChanges::listen()?;
@@ -112,11 +121,13 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
         async move { listener.serve(handle).await }
     });
     let pages = tokio::spawn(http::serve(web, handle));
+    let follow = tokio::spawn(follow(Arc::clone(&service), settings.source.clone()));
     info!(socket = %settings.socket.display(), metrics = %settings.metrics, "serving");
     notify::ready("a policy is in force");
 
     let ended = serve(&service, signals, changes).await;
     notify::stopping();
+    follow.abort();
     pages.abort();
     control.abort();
     // The listener takes its socket's file with it.
@@ -130,6 +141,16 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
     Ok(ended)
 }
 
+/// Asks the repository now and then, for ever. By the monotonic clock: the one on the wall may jump.
+async fn follow(service: Arc<Service>, source: Source) {
+    let Source::Repository(repository) = source else { return };
+    loop {
+        let service = Arc::clone(&service);
+        blocking(move || service.poll()).await;
+        tokio::time::sleep(repository.interval).await;
+    }
+}
+
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
     if !address.ip().is_loopback() {
         warn!(%address, "metrics are served beyond this machine: they tell names of segments and rules");
@@ -141,14 +162,24 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
 fn start(
     settings: Settings,
     metrics: Arc<Metrics>,
-    text: Result<Text, PrepareError>,
+    text: Option<Result<Text, PrepareError>>,
 ) -> Result<Arc<Service>, RunError> {
     let dataplane = open(&settings)?;
     if let Some(active) = dataplane.active() {
         info!(generation = active.generation, hash = active.record.policy_hash, "found a policy in force");
     }
-    let service = Arc::new(Service::new(settings, dataplane, metrics));
-    service.start(text).map_err(RunError::NoPolicy)?;
+    let following = match &settings.source {
+        Source::Directory(_) => None,
+        Source::Repository(repository) => {
+            Some(Following::open(repository, &settings.selection, &settings.dataplane.state_dir)?)
+        }
+    };
+    let service = Arc::new(Service::new(settings, dataplane, metrics, following));
+    match text {
+        Some(text) => service.start(text),
+        None => service.start_following(),
+    }
+    .map_err(RunError::NoPolicy)?;
     Ok(service)
 }
 
@@ -178,7 +209,7 @@ async fn serve(service: &Arc<Service>, mut signals: Signals, changes: NetworkCha
             _ = signals.hang_up.recv() => {
                 notify::reloading();
                 let service = Arc::clone(service);
-                let result = blocking(move || service.reload()).await;
+                let result = blocking(move || service.reload(Wish::default())).await;
                 notify::ready(if result.is_ok() { "a policy is in force" } else { "the last reload was refused" });
             }
             () = changed(&mut changes) => {

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::repository::Commit;
+use super::review::Plan;
+
 /// The gateway at one moment. Times are milliseconds since 1970 (Unix time).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -23,6 +26,9 @@ pub struct Status {
     pub events: EventStatus,
     /// The last policy that was asked for; absent where no service is there to be asked.
     pub last_apply: Option<LastApply>,
+    /// The repository that is followed; absent where none is, and where no service runs.
+    #[serde(default)]
+    pub repository: Option<RepositoryStatus>,
     /// What keeps the policy in force from being held everywhere.
     pub trouble: Vec<String>,
 }
@@ -40,6 +46,74 @@ pub struct ServiceStatus {
     pub policy_dir: PathBuf,
     /// Where `/metrics` and `/healthz` are served.
     pub metrics: SocketAddr,
+}
+
+/// The repository that is followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryStatus {
+    /// Where it is, without a password.
+    pub url: String,
+    /// The branch that is followed.
+    pub branch: String,
+    /// Directory of the policy in it.
+    pub path: String,
+    /// Labels of this gateway.
+    pub labels: BTreeMap<String, String>,
+    /// Only signed commits count.
+    pub requires_signature: bool,
+    /// Seconds between two looks at it.
+    pub interval_s: u64,
+    /// When it was last asked.
+    pub checked_at: Option<u64>,
+    /// When it last answered.
+    pub fetched_at: Option<u64>,
+    /// Why it did not answer the last time.
+    pub fetch_error: Option<String>,
+    /// The last commit that was put into force.
+    pub accepted: Option<String>,
+    /// The newest commit.
+    pub head: Option<CommitStatus>,
+}
+
+/// A commit, and what it was found to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitStatus {
+    /// What it says about itself.
+    #[serde(flatten)]
+    pub commit: Commit,
+    /// What it was found to be.
+    pub state: CommitState,
+    /// Why it is not in force, in words such as `signature`, `invariant`, `cut-connections`.
+    pub reasons: Vec<String>,
+    /// The same for people.
+    pub message: Option<String>,
+    /// Found so since.
+    pub since: u64,
+    /// What it would change, as far as that was looked at.
+    pub plan: Option<Plan>,
+}
+
+/// What a commit was found to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CommitState {
+    /// Its policy is in force.
+    InForce,
+    /// It does what somebody should first say that it means to do.
+    Held,
+    /// It cannot be put into force.
+    Refused,
+}
+
+impl CommitState {
+    /// As in JSON and on labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InForce => "in-force",
+            Self::Held => "held",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// The policy in force.
@@ -147,6 +221,21 @@ pub struct LastApply {
     pub error: Option<String>,
 }
 
+impl RepositoryStatus {
+    fn findings(&self) -> impl Iterator<Item = String> {
+        let lost = self
+            .fetch_error
+            .as_ref()
+            .map(|error| format!("the repository cannot be asked, the policy stays as it is: {error}"));
+        let head = self.head.as_ref().filter(|head| head.state != CommitState::InForce).map(|head| {
+            let id = head.commit.id.get(..12).unwrap_or(&head.commit.id);
+            let why = head.reasons.join(", ");
+            format!("the newest commit, {id}, is not in force, but {} ({why}): see below", head.state.name())
+        });
+        lost.into_iter().chain(head)
+    }
+}
+
 impl Status {
     /// What somebody should look at now, one sentence each: a reason for exit code 1.
     pub fn findings(&self) -> Vec<String> {
@@ -169,7 +258,9 @@ impl Status {
                 findings.push(format!("interface {name} is not enforced: {why}"));
             }
         }
-        if let Some(LastApply { error: Some(_), source, .. }) = &self.last_apply {
+        if let Some(repository) = &self.repository {
+            findings.extend(repository.findings());
+        } else if let Some(LastApply { error: Some(_), source, .. }) = &self.last_apply {
             findings.push(format!("the last change, from {}, was refused: see below", source.display()));
         }
         if self.connections.capacity > 0 && self.connections.live * 10 > self.connections.capacity * 9 {

@@ -50,6 +50,7 @@ pub use netlink::AttachedMode;
 pub use onlooker::Onlooker;
 pub use reconcile::Reconciled;
 pub use state::Record;
+pub(crate) use state::replace as replace_file;
 pub use trace::TraceLog;
 
 use attach::Links;

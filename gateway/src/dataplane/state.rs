@@ -152,7 +152,7 @@ fn path(state: &Path, generation: u32) -> PathBuf {
 }
 
 /// Replaces a file: after a crash at any point it holds the old text or the new.
-pub(super) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
     let temporary = path.with_extension("new");

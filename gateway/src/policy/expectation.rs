@@ -4,6 +4,7 @@ use super::decode::{Decode as _, Decoder, List, OneOrMany, Text, record};
 use super::diagnostic::{Diagnostic, Place};
 use super::model::{AddressSet, Origin, RuleId};
 use super::resolve::{Resolved, Resolver};
+use super::selection::{Gateways, Selection};
 use super::source::SourceFile;
 use super::syntax;
 
@@ -51,6 +52,8 @@ record! {
     ExpectationsText {
         required {}
         optional {
+            /// Gateways that this file is for, by their labels; without it, for all.
+            "gateways" gateways: Option<Gateways>,
             /// Every packet of these must be allowed.
             "must-pass" must_pass: List<ExpectationText>,
             /// No packet of these may be allowed.
@@ -83,12 +86,16 @@ record! {
 
 /// Resolves a policy and the files of its tests. There are no expectations where either has a
 /// mistake.
-pub fn resolve_tests(files: Vec<SourceFile>, tests: &[SourceFile]) -> (Resolved, Vec<Expectation>) {
-    let mut resolver = Resolver::of(files);
+pub fn resolve_tests(
+    files: Vec<SourceFile>,
+    tests: &[SourceFile],
+    selection: &Selection,
+) -> (Resolved, Vec<Expectation>) {
+    let mut resolver = Resolver::of(files, selection);
     let mut found = Vec::new();
     let mut seen = std::collections::HashMap::new();
     for file in tests {
-        let Some(text) = read(&mut resolver, file) else { continue };
+        let Some(text) = read(&mut resolver, file, selection) else { continue };
         let lists = [(text.must_pass, true), (text.must_not_pass, false)];
         for (text, passes) in lists
             .into_iter()
@@ -114,8 +121,8 @@ pub fn resolve_tests(files: Vec<SourceFile>, tests: &[SourceFile]) -> (Resolved,
 
 /// Resolves a policy and what somebody asks about it. Mistakes in the words are among the policy's, at
 /// the place `--from`, `--to` or `--service`.
-pub fn resolve_inquiry(files: Vec<SourceFile>, words: &Words) -> (Resolved, Inquiry) {
-    let mut resolver = Resolver::of(files);
+pub fn resolve_inquiry(files: Vec<SourceFile>, words: &Words, selection: &Selection) -> (Resolved, Inquiry) {
+    let mut resolver = Resolver::of(files, selection);
     let list = |option: &str, words: &[String]| {
         let place = Place::of_file(option.into());
         let text = |word: &String| Text { value: word.clone(), place: place.clone() };
@@ -129,7 +136,7 @@ pub fn resolve_inquiry(files: Vec<SourceFile>, words: &Words) -> (Resolved, Inqu
     (resolver.finish(), inquiry)
 }
 
-fn read(resolver: &mut Resolver, file: &SourceFile) -> Option<ExpectationsText> {
+fn read(resolver: &mut Resolver, file: &SourceFile, selection: &Selection) -> Option<ExpectationsText> {
     let parsed = syntax::parse(file);
     parsed.diagnostics.into_iter().for_each(|found| resolver.report(found));
     let root = parsed.root.filter(|root| !matches!(root.value, syntax::Value::Null));
@@ -143,6 +150,15 @@ fn read(resolver: &mut Resolver, file: &SourceFile) -> Option<ExpectationsText> 
     };
     let mut decoder = Decoder::new(&file.name);
     let text = ExpectationsText::decode(&root, &mut decoder);
+    if let Some(gateways) = text.as_ref().and_then(|text| text.gateways.as_ref()) {
+        let mut mistakes = Vec::new();
+        if !selection.takes(gateways, &file.name, &mut mistakes) {
+            return None;
+        }
+        for found in mistakes {
+            resolver.report(found);
+        }
+    }
     decoder.diagnostics.into_iter().for_each(|found| resolver.report(found));
     text
 }

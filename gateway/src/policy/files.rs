@@ -4,11 +4,13 @@ use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::diagnostic::{Diagnostic, Place, sort};
 use super::expectation::{Expectation, Inquiry, Words, resolve_inquiry, resolve_tests};
 use super::model::Policy;
-use super::resolve::{Resolved, resolve};
+use super::resolve::{Resolved, resolve_for};
+use super::selection::Selection;
 use super::source::SourceFile;
 
 /// Bytes of one file.
@@ -33,6 +35,8 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
     /// The files, for showing their lines.
     pub sources: Vec<SourceFile>,
+    /// Names of those that count on this gateway, sorted; tests are not among them.
+    pub files: Vec<Arc<str>>,
 }
 
 /// Why a policy's directory cannot be read.
@@ -51,17 +55,31 @@ pub enum LoadError {
     NotADirectory(PathBuf),
 }
 
-/// Reads and resolves the policy in `directory`: all `*.yaml` and `*.yml` files in it and its
-/// subdirectories, but for hidden ones and `tests`.
+/// A file that does not come from a directory, but from a commit, for example.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    /// Path relative to the policy's directory, with `/` between its parts.
+    pub name: String,
+    /// Contents; `None` where it is no regular file.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// Reads and resolves the policy in `directory` on a gateway without labels: all `*.yaml` and `*.yml`
+/// files in it and its subdirectories, but for hidden ones and `tests`.
 pub fn load(directory: &Path) -> Result<Loaded, LoadError> {
+    load_for(directory, &Selection::default())
+}
+
+/// As [`load`], on another gateway.
+pub fn load_for(directory: &Path, selection: &Selection) -> Result<Loaded, LoadError> {
     let reader = Reader::policy(directory)?;
     let sources = reader.files.clone();
-    Ok(loaded(resolve(reader.files), reader.diagnostics, sources))
+    Ok(loaded(resolve_for(reader.files, selection), reader.diagnostics, sources))
 }
 
 /// Reads the policy in `directory`, and what the files in its directory `tests` expect of it. The
 /// expectations are empty where either has a mistake.
-pub fn load_tests(directory: &Path) -> Result<(Loaded, Vec<Expectation>), LoadError> {
+pub fn load_tests(directory: &Path, selection: &Selection) -> Result<(Loaded, Vec<Expectation>), LoadError> {
     let Reader { files, mut diagnostics, .. } = Reader::policy(directory)?;
     let mut reader = Reader::default();
     let path = directory.join(TESTS);
@@ -76,25 +94,54 @@ pub fn load_tests(directory: &Path) -> Result<(Loaded, Vec<Expectation>), LoadEr
     }
     diagnostics.extend(reader.diagnostics);
     let sources = files.iter().chain(&reader.files).cloned().collect();
-    let (resolved, expectations) = resolve_tests(files, &reader.files);
+    let (resolved, expectations) = resolve_tests(files, &reader.files, selection);
     Ok((loaded(resolved, diagnostics, sources), expectations))
 }
 
 /// Reads the policy in `directory`, and looks up the words of an inquiry about it. Mistakes in them
 /// are among the policy's, at the place `--from`, `--to` or `--service`.
-pub fn load_inquiry(directory: &Path, words: &Words) -> Result<(Loaded, Inquiry), LoadError> {
+pub fn load_inquiry(
+    directory: &Path,
+    words: &Words,
+    selection: &Selection,
+) -> Result<(Loaded, Inquiry), LoadError> {
     let reader = Reader::policy(directory)?;
     let sources = reader.files.clone();
-    let (resolved, inquiry) = resolve_inquiry(reader.files, words);
+    let (resolved, inquiry) = resolve_inquiry(reader.files, words, selection);
     Ok((loaded(resolved, reader.diagnostics, sources), inquiry))
 }
 
+/// Takes a policy and its tests, if it has any, from files that stand elsewhere than in a directory. What is read, and
+/// what is refused, is as in [`load`] and [`load_tests`].
+pub fn load_tree(blobs: Vec<Blob>, selection: &Selection) -> (Loaded, Vec<Expectation>) {
+    let (mut policy, mut tests) = (Reader::default(), Reader::default());
+    for blob in blobs {
+        let mut parts = blob.name.split('/').rev();
+        let is_hidden = blob.name.split('/').any(|part| part.starts_with('.'));
+        let is_below_tests = parts.by_ref().skip(1).any(|part| part == TESTS);
+        if is_hidden {
+            continue;
+        }
+        match (is_below_tests, blob.name.starts_with("tests/")) {
+            (true, true) => tests.blob(blob),
+            (true, false) => {}
+            (false, _) => policy.blob(blob),
+        }
+    }
+    policy.is_not_empty();
+    let mut unread = policy.diagnostics;
+    unread.extend(tests.diagnostics);
+    let sources = policy.files.iter().chain(&tests.files).cloned().collect();
+    let (resolved, expectations) = resolve_tests(policy.files, &tests.files, selection);
+    (loaded(resolved, unread, sources), expectations)
+}
+
 fn loaded(resolved: Resolved, unread: Vec<Diagnostic>, sources: Vec<SourceFile>) -> Loaded {
-    let Resolved { policy, mut diagnostics } = resolved;
+    let Resolved { policy, mut diagnostics, files } = resolved;
     let policy = policy.filter(|_| unread.is_empty());
     diagnostics.extend(unread);
     sort(&mut diagnostics);
-    Loaded { policy, diagnostics, sources }
+    Loaded { policy, diagnostics, sources, files }
 }
 
 #[derive(Default)]
@@ -114,12 +161,40 @@ impl Reader {
             return Err(LoadError::NotADirectory(directory.to_owned()));
         }
         reader.directory(directory, "", 0)?;
-        if reader.files.is_empty() && reader.diagnostics.is_empty() {
+        reader.is_not_empty();
+        Ok(reader)
+    }
+
+    fn is_not_empty(&mut self) {
+        if self.files.is_empty() && self.diagnostics.is_empty() {
             let diagnostic = Diagnostic::error("empty-policy", Place::default(), "there is no policy here")
                 .help("a policy is a directory of files whose names end in .yaml or .yml");
-            reader.diagnostics.push(diagnostic);
+            self.diagnostics.push(diagnostic);
         }
-        Ok(reader)
+    }
+
+    /// Reads a file that was found elsewhere than in a directory.
+    fn blob(&mut self, Blob { name, bytes }: Blob) {
+        let extension = Path::new(&name).extension();
+        let is_policy = extension.is_some_and(|extension| extension == "yaml" || extension == "yml");
+        match bytes {
+            // What else may be a link to a directory of files.
+            None if is_policy || extension.is_none() => {
+                self.refuse(
+                    &name,
+                    "symbolic links are not followed: they can lead out of the policy".to_owned(),
+                );
+            }
+            None => {}
+            Some(_) if !is_policy => {}
+            Some(_) if name.split('/').count() > DEPTH_LIMIT + 1 => {
+                self.refuse(&name, format!("directories are nested more than {DEPTH_LIMIT} deep"));
+            }
+            Some(_) if self.files.len() >= COUNT_LIMIT => {
+                self.refuse(&name, format!("a policy has at most {COUNT_LIMIT} files"));
+            }
+            Some(bytes) => self.text(&name, bytes),
+        }
     }
 
     /// Reads `path`, whose name below the policy's directory is `name`.
@@ -188,9 +263,19 @@ impl Reader {
             self.refuse(name, "this is not a regular file".to_owned());
             return Ok(());
         }
-        let room = FILE_LIMIT.min(TOTAL_LIMIT - self.bytes);
         let mut bytes = Vec::new();
-        file.take(room + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        file.take(self.room() + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        self.text(name, bytes);
+        Ok(())
+    }
+
+    /// Bytes that the next file may have.
+    fn room(&self) -> u64 {
+        FILE_LIMIT.min(TOTAL_LIMIT - self.bytes)
+    }
+
+    fn text(&mut self, name: &str, bytes: Vec<u8>) {
+        let room = self.room();
         if bytes.len() as u64 > room {
             let message = if room < FILE_LIMIT {
                 format!("the files of a policy have at most {} MiB together", TOTAL_LIMIT >> 20)
@@ -198,7 +283,7 @@ impl Reader {
                 format!("a file of a policy has at most {} MiB", FILE_LIMIT >> 20)
             };
             self.refuse(name, message);
-            return Ok(());
+            return;
         }
         self.bytes += bytes.len() as u64;
         match String::from_utf8(bytes) {
@@ -211,7 +296,6 @@ impl Reader {
                 self.diagnostics.push(Diagnostic::error("encoding", Place::of_file(name.into()), message));
             }
         }
-        Ok(())
     }
 
     fn refuse(&mut self, name: &str, message: String) {

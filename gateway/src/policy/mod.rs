@@ -13,14 +13,16 @@ mod port;
 pub mod ranges;
 pub mod render;
 mod resolve;
+mod selection;
 mod source;
 mod syntax;
 mod text;
 
 use schemars::transform::transform_subschemas;
 
-pub use files::{LoadError, Loaded, load, load_inquiry, load_tests};
-pub use resolve::{Resolved, resolve};
+pub use files::{Blob, LoadError, Loaded, load, load_for, load_inquiry, load_tests, load_tree};
+pub use resolve::{Resolved, resolve, resolve_for};
+pub use selection::{Label, Labels, Selection};
 pub use source::SourceFile;
 
 /// The JSON Schema of a policy's files, for editors.

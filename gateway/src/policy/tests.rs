@@ -379,7 +379,8 @@ fn tests_that_cannot_be_read_are_not_called_missing() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("segments.yaml"), SEGMENTS).unwrap();
     let codes = || {
-        let (loaded, expectations) = super::load_tests(directory.path()).unwrap();
+        let (loaded, expectations) =
+            super::load_tests(directory.path(), &super::Selection::default()).unwrap();
         assert_eq!(expectations, []);
         loaded.diagnostics.iter().map(|d| d.code).collect::<Vec<_>>()
     };

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::decode::{Decode, Decoder, Entries, List, OneOrMany, Text, record};
 use super::model::{Forwarding, Level, ModeSetting, ServiceClass};
+use super::selection::Gateways;
 use super::syntax::{Node, Value};
 
 record! {
@@ -13,6 +14,8 @@ record! {
     PolicyText {
         required {}
         optional {
+            /// Gateways that this file is for, by their labels; without it, for all.
+            "gateways" gateways: Option<Gateways>,
             /// Interfaces that are enforced, by their names in the kernel. Others are not touched.
             "interfaces" interfaces: Entries<InterfaceText>,
             /// Segments, by name. `wan` and `gateway` may stand here with their mode alone.

@@ -3,6 +3,8 @@
 //! Labels are bounded by the policy: names of segments, rules and interfaces, and words of
 //! ours. No address is ever a label. Segments and rules that left the policy leave the page.
 
+mod rollout;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use rollout::Rollout;
 
 use super::reading::{PairTotal, PolicyReading, Reading};
 use crate::policy::model::RuleKind;
@@ -40,6 +44,8 @@ pub struct Metrics {
     events: IntCounter,
     events_unlisted: IntCounter,
     reading_failures: IntCounter,
+    /// Where policies come from.
+    pub rollout: Rollout,
 }
 
 impl Metrics {
@@ -58,6 +64,7 @@ impl Metrics {
             apply_seconds.with_label_values(&[result]);
         }
         let metrics = Self {
+            rollout: Rollout::new(&registry)?,
             apply_seconds,
             apply_failures: IntCounter::new(
                 "clinigate_policy_apply_failures_total",

@@ -3,21 +3,16 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use gateway_common::connection::Connection as Entry;
+use anyhow::anyhow;
 use gateway_common::reason::Reason;
 use serde::Serialize;
 
 use super::super::instance::Instance;
 use super::render::{kind, write};
-use crate::assure::cut::{Connection, Cuts, Example, Group, Survey};
-use crate::compile::compile;
-use crate::compile::image::Image;
-use crate::daemon;
-use crate::dataplane::{LiveConnection, Onlooker};
-use crate::packet::{Arrival, Transport};
+use crate::assure::cut::{Cuts, Example, Group};
+use crate::daemon::{self, Running};
+use crate::packet::Transport;
 use crate::policy::model::{Policy, RuleId, RuleKind, SegmentId, ServiceMatch};
 
 /// Groups that people are shown. Programs get all.
@@ -261,48 +256,13 @@ fn survey(instance: &Instance, old: &Policy, new: &Policy, listed: Listed) -> an
     if !instance.is_present().map_err(|_| anyhow!("only root sees {root}, where it would show"))? {
         return Ok(unknown("no gateway runs on this machine"));
     }
-    let Some(seen) = Onlooker::open(&instance.options())? else {
-        return Ok(unknown("nothing is in force that this version of clinigate can read"));
+    let Running { generation, cuts } = match daemon::survey(&instance.options(), old, new, listed.0) {
+        Ok(running) => running,
+        Err(why) => return Ok(unknown(why)),
     };
-    let generation = seen.generation();
-    if seen.record().policy_hash != old.hash {
-        return Ok(unknown(format!("the policy before is not the one in force (generation {generation})")));
-    }
-    let image = |policy: &Policy, which: &str| -> anyhow::Result<Image> {
-        compile(&daemon::with_addresses(policy, seen.addresses()))
-            .with_context(|| format!("the policy {which} does not compile"))
-    };
-    let (before, after) = (image(old, "before")?, image(new, "after")?);
-    let mut survey = Survey::new(&before, &after, listed.0);
-    seen.each_connection(|live| survey.add(&connection(&seen, old, &live)))?;
-    if !seen.is_current()? {
-        return Ok(unknown("the policy in force changed meanwhile: ask again"));
-    }
-    let Cuts { examined, cut, unenforced, groups } = survey.finish();
+    let Cuts { examined, cut, unenforced, groups } = cuts;
     let groups = groups.iter().map(|group| shown(old, new, group)).collect();
     Ok(Connections::Known(Known { generation, examined, cut, unenforced, groups }))
-}
-
-fn connection<'a>(seen: &'a Onlooker, old: &Policy, live: &LiveConnection) -> Connection<'a> {
-    let LiveConnection { entry, state, remaining } = live;
-    let place = |end: usize| {
-        let interface = seen.interface(entry.ifindex[end])?;
-        Some(Arrival { interface, outer: entry.outer[end], vlan: entry.vlan[end] })
-    };
-    // What an earlier generation saw last, it gave its own time to live.
-    let idle = (entry.generation == seen.generation()).then(|| {
-        let whole = Duration::from_secs(old.settings.timeouts[*state as usize].into());
-        whole.saturating_sub(Duration::from_nanos(*remaining)).as_secs()
-    });
-    Connection {
-        initiator: live.initiator(),
-        responder: live.responder(),
-        protocol: entry.key.protocol,
-        state: *state,
-        places: [place(0), place(1)],
-        of_gateway: entry.flags & Entry::GATEWAY != 0,
-        idle,
-    }
 }
 
 fn shown(old: &Policy, new: &Policy, group: &Group) -> Cut {

@@ -1,5 +1,7 @@
 //! The status as people read it.
 
+mod repository;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -24,6 +26,9 @@ pub(super) fn render(status: &Status, now: u64) -> String {
         traffic(&mut text, &status.traffic);
         connections(&mut text, &status.connections);
         events(&mut text, status);
+    }
+    if let Some(repository) = &status.repository {
+        repository::render(&mut text, repository, now);
     }
     if let Some(last) = &status.last_apply {
         last_apply(&mut text, last, now);

@@ -10,6 +10,7 @@ mod server;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError};
@@ -38,8 +39,15 @@ pub enum Request {
         /// Absolute path, read by the service.
         dir: PathBuf,
     },
-    /// Read the policy in force again from its directory.
-    Reload {},
+    /// Read the policy in force again from its directory, or ask the repository now.
+    Reload {
+        /// What the newest commit may do, whatever its trailers say.
+        #[serde(default)]
+        allow: Vec<Permission>,
+        /// Also where it does not come after the last accepted one.
+        #[serde(default)]
+        rewritten: bool,
+    },
     /// Who talks to whom, and who may not? Peers that may read may ask.
     Flows {
         /// Which flows.
@@ -66,12 +74,22 @@ impl Request {
         match self {
             Self::Status {} => "status",
             Self::Apply { .. } => "apply",
-            Self::Reload {} => "reload",
+            Self::Reload { .. } => "reload",
             Self::Flows { .. } => "flows",
             Self::Traffic {} => "traffic",
             Self::Detach {} => "detach",
         }
     }
+}
+
+/// What a guarded change may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permission {
+    /// End connections that are running.
+    CutConnections,
+    /// Open what crosses zones.
+    WidenZones,
 }
 
 fn default_window() -> u64 {
@@ -130,6 +148,8 @@ pub enum ErrorKind {
     Busy,
     /// The policy has mistakes.
     Policy,
+    /// A commit is refused or held.
+    Held,
     /// The kernel, or the machine, did not accept it.
     Machine,
 }

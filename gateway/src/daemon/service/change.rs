@@ -10,8 +10,10 @@ use super::super::prepare::{PrepareError, Prepared, Text};
 use super::super::status::LastApply;
 use super::super::{binary, last_good};
 use super::error::{ChangeError, chain};
+use super::follow::Wish;
 use super::{Service, lock, milliseconds, unix_now};
 use crate::dataplane::{self, Reconciled, Record};
+use crate::policy::Selection;
 
 impl Service {
     /// Puts the policy of a directory into force, unless it is in force already. On an error,
@@ -19,7 +21,9 @@ impl Service {
     pub(in crate::daemon) fn apply(&self, directory: &Path) -> Result<Change, ChangeError> {
         let _turn = lock(&self.changing);
         let begun = Instant::now();
-        let result = Text::read(directory).map_err(ChangeError::from).and_then(|text| self.put(text, begun));
+        let result = Text::read(directory, &self.settings.selection)
+            .map_err(ChangeError::from)
+            .and_then(|text| self.put(text, begun));
         self.remember(directory, begun, &result);
         if result.is_ok() {
             directory.clone_into(&mut lock(&self.memory).directory);
@@ -27,10 +31,53 @@ impl Service {
         result
     }
 
-    /// Reads the policy in force again from its directory.
-    pub(in crate::daemon) fn reload(&self) -> Result<Change, ChangeError> {
+    /// Reads the policy in force again from its directory, or asks the repository.
+    pub(in crate::daemon) fn reload(&self, wish: Wish) -> Result<Change, ChangeError> {
+        if let Some(following) = &self.following {
+            return self.follow(following, wish);
+        }
         let directory = lock(&self.memory).directory.clone();
         self.apply(&directory)
+    }
+
+    /// The first policy of this run, where a repository is followed: what is found in force stays; after a
+    /// reboot the last good one is taken, whether the repository answers or not. Only where there is neither,
+    /// the repository is waited for.
+    pub(in crate::daemon) fn start_following(&self) -> Result<(), ChangeError> {
+        self.metrics.rollout.follows();
+        let begun = Instant::now();
+        let state = &self.settings.dataplane.state_dir;
+        let adopted = self.with_dataplane(|dataplane| dataplane.active().cloned())?;
+        if let Some(kept) = last_good::origin(state) {
+            let _turn = lock(&self.changing);
+            let is_in_force =
+                adopted.as_ref().is_some_and(|active| active.record.policy_hash == kept.policy_hash);
+            let result = match self.last_good(kept.source, kept.commit).map_err(ChangeError::from) {
+                // What was put into force and not kept is left to the repository.
+                _ if adopted.is_some() && !is_in_force => return Ok(()),
+                Ok(prepared) => match self.unchanged(&prepared, begun)? {
+                    Some(change) => {
+                        self.hold(prepared);
+                        Ok(change)
+                    }
+                    None => self.put_prepared(prepared, begun),
+                },
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(change) => {
+                    self.metrics.adopted();
+                    info!(generation = change.generation, "the last good policy is in force");
+                    return Ok(());
+                }
+                Err(error) => error!("the last good policy cannot be put into force: {}", chain(&error)),
+            }
+        }
+        if adopted.is_some() {
+            return Ok(());
+        }
+        let Some(following) = &self.following else { return Err(ChangeError::Detached) };
+        self.follow(following, Wish::default()).map(drop)
     }
 
     /// The first policy of this run. What is adopted stays where the policy asked for has
@@ -38,7 +85,7 @@ impl Service {
     pub(in crate::daemon) fn start(&self, text: Result<Text, PrepareError>) -> Result<(), ChangeError> {
         let _turn = lock(&self.changing);
         let begun = Instant::now();
-        let asked = self.settings.policy.clone();
+        let asked = self.settings.source.name();
         let result = text.map_err(ChangeError::from).and_then(|text| self.put(text, begun));
         self.remember(&asked, begun, &result);
         let Err(refused) = result else { return Ok(()) };
@@ -49,8 +96,7 @@ impl Service {
             if kept.is_some_and(|kept| kept.policy_hash == active.record.policy_hash)
                 && let Ok(prepared) = self.last_good(active.record.source.into(), active.record.commit)
             {
-                lock(&self.memory).in_force = Some(prepared.into());
-                self.tell_names();
+                self.hold(prepared);
             }
             return Ok(());
         }
@@ -74,27 +120,43 @@ impl Service {
     }
 
     fn last_good(&self, source: PathBuf, commit: Option<String>) -> Result<Prepared, PrepareError> {
-        let text = Text::read(&last_good::directory(&self.settings.dataplane.state_dir))?;
+        // Files for other gateways were left out before it was kept.
+        let directory = last_good::directory(&self.settings.dataplane.state_dir);
+        let text = Text::read(&directory, &Selection::Everything)?;
         Text { source, commit, ..text }.prepare(dataplane::local_addresses().unwrap_or_default())
     }
 
     fn put(&self, text: Text, begun: Instant) -> Result<Change, ChangeError> {
         let prepared = text.prepare(dataplane::local_addresses()?)?;
-        if let Some(generation) = self.is_in_force(&prepared)? {
-            let change = Change {
-                generation,
-                unchanged: true,
-                policy_hash: prepared.image.manifest.hash.clone(),
-                took_ms: milliseconds(begun.elapsed()),
-                warnings: prepared.text.warnings,
-                ..Change::default()
-            };
-            lock(&self.memory).in_force = Some(prepared.into());
-            self.tell_names();
-            return Ok(change);
+        if let Some(unchanged) = self.unchanged(&prepared, begun)? {
+            self.hold(prepared);
+            return Ok(unchanged);
         }
         prepared.prove()?;
         self.put_prepared(prepared, begun)
+    }
+
+    /// The answer where this very policy is in force.
+    pub(super) fn unchanged(
+        &self,
+        prepared: &Prepared,
+        begun: Instant,
+    ) -> Result<Option<Change>, ChangeError> {
+        let Some(generation) = self.is_in_force(prepared)? else { return Ok(None) };
+        let policy_hash = prepared.image.manifest.hash.clone();
+        // A crash may have come between the change and the copy.
+        let kept = last_good::origin(&self.settings.dataplane.state_dir);
+        if kept.is_none_or(|kept| kept.policy_hash != policy_hash) {
+            self.keep_last_good(prepared);
+        }
+        Ok(Some(Change {
+            generation,
+            unchanged: true,
+            policy_hash,
+            took_ms: milliseconds(begun.elapsed()),
+            warnings: prepared.text.warnings,
+            ..Change::default()
+        }))
     }
 
     pub(super) fn put_prepared(&self, prepared: Prepared, begun: Instant) -> Result<Change, ChangeError> {
@@ -130,8 +192,7 @@ impl Service {
             detached: applied.detached,
             warnings: prepared.text.warnings,
         };
-        lock(&self.memory).in_force = Some(prepared.into());
-        self.tell_names();
+        self.hold(prepared);
         self.warn_of_generic_mode();
         Ok(change)
     }
@@ -143,7 +204,8 @@ impl Service {
         let same = |record: &Record| {
             record.policy_hash == *hash
                 && record.binary == binary::identity(self.settings.dataplane.trace)
-                && record.commit == prepared.text.commit
+                // Another commit of a repository with the same text for this gateway changes nothing here.
+                && (record.commit == prepared.text.commit || prepared.text.about.is_some())
                 && Path::new(&record.source) == prepared.text.source
         };
         self.with_dataplane(|dataplane| {
@@ -166,11 +228,12 @@ impl Service {
         };
         let state = &self.settings.dataplane.state_dir;
         if let Err(error) = last_good::keep(state, &prepared.text.files, &origin) {
+            self.metrics.rollout.state_not_written();
             error!(%error, directory = %state.display(), "cannot keep a copy of the policy for the next boot");
         }
     }
 
-    fn remember(&self, directory: &Path, begun: Instant, result: &Result<Change, ChangeError>) {
+    pub(super) fn remember(&self, directory: &Path, begun: Instant, result: &Result<Change, ChangeError>) {
         let took = begun.elapsed();
         let source = directory.display();
         match result {

@@ -2,6 +2,9 @@
 
 use super::super::control::ErrorKind;
 use super::super::prepare::PrepareError;
+use super::super::repository::{GitError, Unverified};
+use super::super::review::Held;
+use super::super::status::CommitState;
 use crate::dataplane::DataplaneError;
 
 /// Why a change was refused.
@@ -13,12 +16,96 @@ pub enum ChangeError {
     /// The kernel or the machine refuses it.
     #[error(transparent)]
     Machine(#[from] DataplaneError),
+    /// A commit is not put into force.
+    #[error(transparent)]
+    Commit(#[from] Obstacle),
     /// The policy was taken off.
     #[error("the service has been detached and is ending")]
     Detached,
 }
 
+/// What keeps a commit out of force, besides its policy.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// There is none.
+    #[error("the repository has not been reached yet: {0}")]
+    Unreached(String),
+    /// Nobody who may has signed it.
+    #[error("the commit is refused: {0}")]
+    Unverified(#[from] Unverified),
+    /// It does not descend from the last one that was accepted.
+    #[error(
+        "the commit is refused: it does not come after {accepted}, the last accepted one; history was rewritten, or \
+         an old commit was put back"
+    )]
+    Rewritten {
+        /// The last accepted commit.
+        accepted: String,
+    },
+    /// It does what it does not say that it means to do.
+    #[error("the commit is held: {held}. {}", self.way_out())]
+    Held {
+        /// What it does.
+        held: Held,
+        /// Words of its trailers that nothing is known about.
+        unknown: Vec<String>,
+    },
+    /// git.
+    #[error(transparent)]
+    Git(GitError),
+}
+
+impl Obstacle {
+    fn way_out(&self) -> String {
+        let Self::Held { held, unknown } = self else { return String::new() };
+        let missing = held.missing().join(", ");
+        let unknown = match unknown.as_slice() {
+            [] => String::new(),
+            words => format!(" (its trailers have words that mean nothing: {})", words.join(", ")),
+        };
+        let wait = if held.widens.is_none() { "; else it waits until nothing would be cut" } else { "" };
+        format!(
+            "If that is meant, say so in a trailer of the commit, `Clinigate-Allow: {missing}`, or ask for \
+             `clinigate apply --allow {missing}`{wait}{unknown}"
+        )
+    }
+}
+
 impl ChangeError {
+    /// What a commit is found to be.
+    pub(in crate::daemon) fn state(&self) -> CommitState {
+        match self {
+            Self::Commit(Obstacle::Held { .. }) => CommitState::Held,
+            _ => CommitState::Refused,
+        }
+    }
+
+    /// Why, in words for metrics.
+    pub(in crate::daemon) fn reasons(&self) -> Vec<String> {
+        let reason = match self {
+            Self::Policy(error) => error.reason(),
+            Self::Machine(_) | Self::Detached => "machine",
+            Self::Commit(Obstacle::Held { held, .. }) => {
+                return held.missing().into_iter().map(str::to_owned).collect();
+            }
+            Self::Commit(
+                Obstacle::Unverified(Unverified::Git(_)) | Obstacle::Git(_) | Obstacle::Unreached(_),
+            ) => "git",
+            Self::Commit(Obstacle::Unverified(_)) => "signature",
+            Self::Commit(Obstacle::Rewritten { .. }) => "history",
+        };
+        vec![reason.to_owned()]
+    }
+
+    /// Whether another look at the same commit would find the same.
+    pub(in crate::daemon) fn is_final(&self) -> bool {
+        match self {
+            // The keys may have been added, the connections may end, the machine may come to itself.
+            Self::Policy(PrepareError::Unreadable(_)) | Self::Machine(_) | Self::Commit(_) => false,
+            Self::Policy(_) | Self::Detached => true,
+        }
+    }
+
     pub(in crate::daemon) fn kind(&self) -> ErrorKind {
         match self {
             // Nothing is known about a policy that cannot be read.
@@ -26,6 +113,10 @@ impl ChangeError {
                 ErrorKind::Machine
             }
             Self::Policy(_) => ErrorKind::Policy,
+            Self::Commit(
+                Obstacle::Unreached(_) | Obstacle::Git(_) | Obstacle::Unverified(Unverified::Git(_)),
+            ) => ErrorKind::Machine,
+            Self::Commit(_) => ErrorKind::Held,
         }
     }
 

@@ -3,8 +3,10 @@
 //! Everything here blocks: compiling takes a second for a large policy, and system calls are
 //! system calls. The runtime's tasks call it on threads of their own.
 
+mod announce;
 mod change;
 mod error;
+mod follow;
 mod network;
 mod report;
 
@@ -19,6 +21,7 @@ use tracing::{error, warn};
 
 pub use error::ChangeError;
 pub(super) use error::chain;
+pub(super) use follow::{Following, Wish};
 
 use super::Settings;
 use super::prepare::{Prepared, Text, with_addresses};
@@ -39,6 +42,8 @@ pub(super) struct Service {
     changing: Mutex<()>,
     memory: Mutex<Memory>,
     names: watch::Sender<Names>,
+    /// The repository that is followed, where one is.
+    following: Option<Following>,
     /// Rings when nothing is left to do: detached.
     pub(super) ended: Notify,
 }
@@ -79,9 +84,14 @@ impl From<Prepared> for InForce {
 }
 
 impl Service {
-    pub(super) fn new(settings: Settings, dataplane: Dataplane, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        dataplane: Dataplane,
+        metrics: Arc<Metrics>,
+        following: Option<Following>,
+    ) -> Self {
         let memory = Memory {
-            directory: settings.policy.clone(),
+            directory: settings.source.name(),
             in_force: None,
             last_apply: None,
             trouble: Vec::new(),
@@ -95,6 +105,7 @@ impl Service {
             memory: Mutex::new(memory),
             names: watch::Sender::new(Names::default()),
             ended: Notify::new(),
+            following,
             settings,
         };
         service.tell_names();
@@ -129,6 +140,12 @@ impl Service {
                 Err(error.into())
             }
         }
+    }
+
+    /// Remembers what is in force.
+    fn hold(&self, prepared: Prepared) {
+        lock(&self.memory).in_force = Some(prepared.into());
+        self.tell_names();
     }
 
     fn tell_names(&self) {

@@ -3,6 +3,7 @@
 use super::super::look::Look;
 use super::super::status::{EventStatus, ServiceStatus, Status};
 use super::error::{ChangeError, chain};
+use super::follow::Following;
 use super::{Service, lock};
 
 impl Service {
@@ -26,6 +27,7 @@ impl Service {
         });
         status.last_apply.clone_from(&memory.last_apply);
         status.trouble.clone_from(&memory.trouble);
+        status.repository = self.following.as_ref().map(Following::status);
         Ok(status)
     }
 

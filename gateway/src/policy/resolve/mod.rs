@@ -12,6 +12,7 @@ mod settings;
 mod vendors;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::address::AddressError;
 use super::decode::{Decode, Decoder, Text};
@@ -19,6 +20,7 @@ use super::diagnostic::{Diagnostic, Place, sort};
 use super::model::{Policy, SegmentId, Service};
 use super::names;
 use super::port::PortError;
+use super::selection::Selection;
 use super::source::{self, SourceFile};
 use super::syntax;
 use super::text::PolicyText;
@@ -37,18 +39,27 @@ pub struct Resolved {
     pub policy: Option<Policy>,
     /// Mistakes and doubts, in the order of files and lines.
     pub diagnostics: Vec<Diagnostic>,
+    /// Names of the files that count on this gateway, sorted.
+    pub files: Vec<Arc<str>>,
 }
 
-/// Resolves the text of a policy. The same files give the same result, in whatever order they
-/// come.
+/// Resolves the text of a policy, on a gateway without labels. The same files give the same result, in
+/// whatever order they come.
 pub fn resolve(files: Vec<SourceFile>) -> Resolved {
-    Resolver::of(files).finish()
+    resolve_for(files, &Selection::default())
+}
+
+/// As [`resolve`], on another gateway.
+pub fn resolve_for(files: Vec<SourceFile>, selection: &Selection) -> Resolved {
+    Resolver::of(files, selection).finish()
 }
 
 /// The policy as far as it is resolved, and what was found on the way.
 #[derive(Default)]
 pub(super) struct Resolver {
     policy: Policy,
+    /// Files that count.
+    files: Vec<Arc<str>>,
     diagnostics: Vec<Diagnostic>,
     errors: usize,
     /// Words of text that could not be read: names that may well be defined there.
@@ -73,6 +84,15 @@ pub(super) struct Resolver {
     ranges: usize,
 }
 
+/// What came of reading a file.
+enum Read {
+    Text(Box<PolicyText>),
+    /// It is empty, or its mistakes have been noted.
+    Nothing,
+    /// It is for gateways with other labels: neither its rules nor its mistakes count here.
+    ForOthers,
+}
+
 /// What a name means.
 #[derive(Clone, Copy, Debug)]
 enum Named {
@@ -85,11 +105,20 @@ enum Named {
 
 impl Resolver {
     /// Resolves all texts; names can be looked up until it is [`Self::finish`]ed.
-    pub(super) fn of(mut files: Vec<SourceFile>) -> Self {
+    pub(super) fn of(mut files: Vec<SourceFile>, selection: &Selection) -> Self {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let mut resolver = Self::default();
-        let texts: Vec<PolicyText> = files.iter().filter_map(|file| resolver.read(file)).collect();
+        let mut texts: Vec<PolicyText> = Vec::with_capacity(files.len());
+        files.retain(|file| match resolver.read(file, selection) {
+            Read::Text(text) => {
+                texts.push(*text);
+                true
+            }
+            Read::Nothing => true,
+            Read::ForOthers => false,
+        });
         resolver.policy.hash = source::hash(&files);
+        resolver.files = files.into_iter().map(|file| file.name).collect();
         resolver.segments(&texts);
         resolver.interfaces(&texts);
         resolver.devices(&texts);
@@ -101,23 +130,27 @@ impl Resolver {
         resolver
     }
 
-    fn read(&mut self, file: &SourceFile) -> Option<PolicyText> {
-        let parsed = syntax::parse(file);
-        self.lost.extend(parsed.lost);
-        for diagnostic in parsed.diagnostics {
+    fn read(&mut self, file: &SourceFile, selection: &Selection) -> Read {
+        let syntax::Parsed { root, mut diagnostics, lost } = syntax::parse(file);
+        let mut text = None;
+        if let Some(root) = root.filter(|root| !matches!(root.value, syntax::Value::Null)) {
+            let mut decoder = Decoder::new(&file.name);
+            text = PolicyText::decode(&root, &mut decoder);
+            if let Some(gateways) = text.as_ref().and_then(|text| text.gateways.as_ref()) {
+                let mut mistakes = Vec::new();
+                if !selection.takes(gateways, &file.name, &mut mistakes) {
+                    return Read::ForOthers;
+                }
+                diagnostics.extend(mistakes);
+            }
+            self.errors += decoder.noted - decoder.diagnostics.len();
+            diagnostics.extend(decoder.diagnostics);
+        }
+        self.lost.extend(lost);
+        for diagnostic in diagnostics {
             self.report(diagnostic);
         }
-        let root = parsed.root?;
-        if matches!(root.value, syntax::Value::Null) {
-            return None;
-        }
-        let mut decoder = Decoder::new(&file.name);
-        let text = PolicyText::decode(&root, &mut decoder);
-        self.errors += decoder.noted - decoder.diagnostics.len();
-        for diagnostic in decoder.diagnostics {
-            self.report(diagnostic);
-        }
-        text
+        text.map_or(Read::Nothing, |text| Read::Text(Box::new(text)))
     }
 
     /// Notes a mistake or a doubt.
@@ -203,7 +236,7 @@ impl Resolver {
         }
         sort(&mut self.diagnostics);
         let policy = (self.errors == 0).then_some(self.policy);
-        Resolved { policy, diagnostics: self.diagnostics }
+        Resolved { policy, diagnostics: self.diagnostics, files: self.files }
     }
 }
 

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::{DIAGNOSTIC_LIMIT, SUGGESTION_LIMIT, resolve};
-use crate::policy::SourceFile;
 use crate::policy::diagnostic::Diagnostic;
 use crate::policy::expectation::resolve_tests;
 use crate::policy::model::{Level, Policy, Risk, RuleId, SegmentId};
+use crate::policy::{Selection, SourceFile};
 
 const SEGMENTS: &str = "
 segments:
@@ -307,7 +307,7 @@ fn an_expectation_names_the_rule_that_decides() {
             "must-pass: [{{ name: t, from: pacs, to: pumps, services: dicom, because: why, rule: {rule} }}]"
         );
         let files = vec![SourceFile::new("a.yaml", SEGMENTS), SourceFile::new("b.yaml", flows)];
-        resolve_tests(files, &[SourceFile::new("tests/t.yaml", test)])
+        resolve_tests(files, &[SourceFile::new("tests/t.yaml", test)], &Selection::default())
     };
     let (resolved, expectations) = expecting("two");
     assert_eq!(resolved.diagnostics, []);

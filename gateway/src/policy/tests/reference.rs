@@ -58,6 +58,7 @@ fn the_reference_has_every_code() {
         include_str!("../syntax.rs"),
         include_str!("../files.rs"),
         include_str!("../names.rs"),
+        include_str!("../selection.rs"),
         include_str!("../address.rs"),
         include_str!("../resolve/mod.rs"),
         include_str!("../resolve/devices.rs"),

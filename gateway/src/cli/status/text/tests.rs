@@ -67,6 +67,7 @@ fn status() -> Status {
             source: "/home/ward/policy".into(),
             error: Some("error: unknown segment `pump`\n  --> flows.yaml:3:9".to_owned()),
         }),
+        repository: None,
         trouble: vec!["interface wan0 does not exist".to_owned()],
     }
 }
