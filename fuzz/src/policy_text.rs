@@ -18,7 +18,7 @@ use clinigate::policy::diagnostic::Diagnostic;
 use clinigate::policy::expectation::{Expectation, resolve_tests};
 use clinigate::policy::model::Policy;
 use clinigate::policy::render::Report;
-use clinigate::policy::{SourceFile, lints};
+use clinigate::policy::{Selection, SourceFile, lints};
 use clinigate::testing::packets::{self, Edges};
 use gateway_common::place::PlaceKey;
 use proptest::strategy::{Strategy as _, ValueTree as _};
@@ -41,13 +41,13 @@ const RULES_COMPARED: usize = 24;
 /// Where a promise is broken.
 pub fn run(bytes: &[u8]) {
     let (files, tests) = files(bytes);
-    let (resolved, expectations) = resolve_tests(files.clone(), &tests);
+    let (resolved, expectations) = resolve_tests(files.clone(), &tests, &Selection::default());
     let sources: Vec<SourceFile> = files.iter().chain(&tests).cloned().collect();
     show(&sources, &resolved.diagnostics);
     let has_errors = resolved.diagnostics.iter().any(Diagnostic::is_error);
     assert_ne!(resolved.policy.is_some(), has_errors, "a policy, or a reason why there is none");
     if files.len() > 1 {
-        let reversed = resolve_tests(files.into_iter().rev().collect(), &tests).0;
+        let reversed = resolve_tests(files.into_iter().rev().collect(), &tests, &Selection::default()).0;
         assert_eq!(reversed.diagnostics, resolved.diagnostics, "the order of files does not matter");
         let parts = |policy: &Option<Policy>| policy.clone().map(|it| (it.hash, it.segments, it.rules));
         assert_eq!(parts(&reversed.policy), parts(&resolved.policy), "the order of files does not matter");

@@ -7,6 +7,7 @@ use clinigate::assure::reach::{Question, Reach};
 use clinigate::assure::space::Space;
 use clinigate::daemon::control::{Reply, Request};
 use clinigate::packet::Transport;
+use clinigate::policy::Selection;
 use clinigate::policy::expectation::{Words, resolve_inquiry};
 use clinigate::policy::render::Report;
 use clinigate::testing::words;
@@ -67,7 +68,7 @@ fn inquiry(text: &str) {
     let mut next = || lines.next().unwrap_or_default();
     let words = Words { from: next(), to: next(), services: next() };
     let minimal = &policies::ALL[1];
-    let (resolved, inquiry) = resolve_inquiry(minimal.sources.clone(), &words);
+    let (resolved, inquiry) = resolve_inquiry(minimal.sources.clone(), &words, &Selection::default());
     let report = Report::new(&minimal.sources, false);
     for diagnostic in &resolved.diagnostics {
         report.render(diagnostic);
