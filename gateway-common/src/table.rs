@@ -23,10 +23,34 @@ pub const ROOT: u32 = 1 << 16;
 /// Entries of every further node of a stride table: one for each value of the next 8 bits.
 pub const FANOUT: u32 = 1 << 8;
 
-/// Index in a stride table of entry `byte` of node `entry` (with [`NODE`] set).
+/// Set beside [`NODE`] where the node is a *run*: several bytes of an IPv6 address at once, where all addresses but
+/// those with certain bytes have one atom, as nearly all that a policy does not name have. Words of the run's node
+/// are at [`run`].
+pub const RUN: u32 = 1 << 30;
+
+/// Where the words of a run stand in its node.
+pub mod run {
+    /// How many bits it compares: a multiple of 8, from 16 to 64, that does not reach beyond the eighth byte of the
+    /// address if it begins before it.
+    pub const BITS: usize = 0;
+    /// Atom of the addresses that differ.
+    pub const OTHER: usize = 1;
+    /// Entry for the rest of those that are equal.
+    pub const THEN: usize = 2;
+    /// What is compared, in two words: the bytes as a number whose lowest byte is the first of them.
+    pub const VALUE: usize = 4;
+}
+
+/// Number of the node that an entry with [`NODE`] set leads to.
+#[inline(always)]
+pub const fn node(entry: u32) -> u32 {
+    entry & !(NODE | RUN)
+}
+
+/// Index in a stride table of entry `byte` of the node that `entry` leads to.
 #[inline(always)]
 pub const fn node_slot(entry: u32, byte: u8) -> u32 {
-    ROOT + (entry & !NODE) * FANOUT + byte as u32
+    ROOT + node(entry) * FANOUT + byte as u32
 }
 
 /// Values of a table that stand in one element of its array map.

@@ -2,8 +2,8 @@
 
 use aya_ebpf::btf_maps::Array;
 use gateway_common::table::{
-    Atom, Cell, NODE, PAGE, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL, SERVICE_TCP, SERVICE_UDP,
-    node_slot,
+    self, Atom, Cell, FANOUT, NODE, PAGE, ROOT, RUN, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL,
+    SERVICE_TCP, SERVICE_UDP, node_slot, run,
 };
 
 use crate::maps::{
@@ -47,25 +47,62 @@ fn atom_number(address: [u64; 2]) -> Option<u32> {
         }
         return Some(entry);
     }
-    walk_v6(address)
+    Some(clinigate_walk(address[0], address[1]) as u32)
 }
 
+/// The atom number of an IPv6 address; [`NODE`] is set in it where a table is not what the compiler makes. A
+/// function that the verifier checks once and by itself, as the walks through headers are.
+#[unsafe(no_mangle)]
 #[inline(never)]
+extern "C" fn clinigate_walk(high: u64, low: u64) -> u64 {
+    u64::from(walk_v6([high, low]).unwrap_or(NODE))
+}
+
+#[inline(always)]
 fn walk_v6(address: [u64; 2]) -> Option<u32> {
+    // A node is a page of the map.
+    const { assert!(FANOUT as usize == PAGE) };
     let first = address[0].to_ne_bytes();
     let mut entry = root(&V6, first[0], first[1])?;
     // The words are shifted rather than indexed: an array on the stack read at a variable place costs
     // the verifier a state for each place.
     let mut word = address[0] >> 16;
-    for step in 2..16 {
+    let mut left = 48u32;
+    for _ in 2..16 {
         if entry & NODE == 0 {
             break;
         }
-        if step == 8 {
-            word = address[1];
+        let node = V6.get_ptr(ROOT / FANOUT + table::node(entry))?.cast::<u32>();
+        // SAFETY: the map returned a whole page; all that is read of it lies below PAGE words.
+        unsafe {
+            if entry & RUN == 0 {
+                entry = node.add(usize::from(word as u8)).read();
+                word >>= 8;
+                left = left.wrapping_sub(8);
+            } else {
+                let bits = node.add(run::BITS).read() & 0x7f;
+                #[expect(
+                    clippy::cast_ptr_alignment,
+                    reason = "an even word of a page, which is aligned to 8"
+                )]
+                let value = node.add(run::VALUE).cast::<u64>().read();
+                // The bits that are not compared are shifted out, of all but a whole word.
+                if (word ^ value) << (64u32.wrapping_sub(bits) & 63) != 0 {
+                    return Some(node.add(run::OTHER).read());
+                }
+                entry = node.add(run::THEN).read();
+                // In halves, because a shift by a whole word is none.
+                word = word >> (bits / 2) >> (bits / 2);
+                left = left.wrapping_sub(bits);
+            }
         }
-        entry = paged(&V6, node_slot(entry, word as u8))?;
-        word >>= 8;
+        // Opaque, so that the verifier finds each turn like the one before.
+        left = frame::opaque(left as usize) as u32 & 0x7f;
+        if left == 0 {
+            word = address[1];
+            left = 64;
+        }
+        frame::forget();
     }
     Some(entry)
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway_common::place::PlaceKey;
-use gateway_common::table::{Atom, NODE, node_slot};
+use gateway_common::table::{Atom, NODE, RUN, node_slot};
 
 use crate::compile::image::{Image, NamedPlace};
+use crate::compile::read::Run;
 use crate::policy::model::{AddressSet, SegmentId};
 use crate::policy::ranges;
 
@@ -168,6 +169,22 @@ pub fn address(family: Family, number: u128) -> IpAddr {
 
 /// Adds the addresses below an entry: they begin with `first` and leave `bits` bits open.
 fn walk(table: &[u32], entry: u32, family: Family, first: u128, bits: u32, found: &mut Vec<Stretch>) {
+    if entry & NODE != 0 && entry & RUN != 0 {
+        let run = Run::at(table, entry).expect("the compiler's entries lead to nodes");
+        let equal = run.bytes().iter().fold(0, |bits, &byte| bits << 8 | u128::from(byte));
+        let rest = bits - 8 * u32::try_from(run.bytes().len()).expect("no more than eight");
+        let low = first | equal << rest;
+        let high = low | ((1 << rest) - 1);
+        let last = first | ((1 << bits) - 1);
+        if first < low {
+            add(found, Stretch { family, first, last: low - 1, atom: run.other });
+        }
+        walk(table, run.then, family, low, rest, found);
+        if high < last {
+            add(found, Stretch { family, first: high + 1, last, atom: run.other });
+        }
+        return;
+    }
     if entry & NODE != 0 {
         for byte in 0..=u8::MAX {
             let below = table[node_slot(entry, byte) as usize];
@@ -175,15 +192,19 @@ fn walk(table: &[u32], entry: u32, family: Family, first: u128, bits: u32, found
         }
         return;
     }
-    let last = first | ((1 << bits) - 1);
-    match family {
+    add(found, Stretch { family, first, last: first | ((1 << bits) - 1), atom: entry });
+}
+
+/// Adds a stretch, but for the IPv4-mapped addresses in it, which never stand in a header.
+fn add(found: &mut Vec<Stretch>, stretch: Stretch) {
+    match stretch.family {
         // Asked for each entry of the table: the question alone costs little.
-        Family::V6 if first <= MAPPED.1 && MAPPED.0 <= last => {
-            for (first, last) in ranges::difference(&[(first, last)], &[MAPPED]) {
-                append(found, Stretch { family, first, last, atom: entry });
+        Family::V6 if stretch.first <= MAPPED.1 && MAPPED.0 <= stretch.last => {
+            for (first, last) in ranges::difference(&[(stretch.first, stretch.last)], &[MAPPED]) {
+                append(found, Stretch { first, last, ..stretch });
             }
         }
-        Family::V4 | Family::V6 => append(found, Stretch { family, first, last, atom: entry }),
+        Family::V4 | Family::V6 => append(found, stretch),
     }
 }
 

@@ -9,8 +9,8 @@ use gateway_common::condition::{CHOICES, NONE};
 use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_UNKNOWN, SEGMENT_WAN};
 use gateway_common::reason::{Mode, Reason, Verdict};
 use gateway_common::table::{
-    Atom, Cell, LAYERS, NO_RULE, NODE, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL, SERVICE_TCP,
-    SERVICE_UDP, SOURCE_PORT_ENTRIES, node_slot,
+    Atom, Cell, FANOUT, LAYERS, NO_RULE, NODE, RUN, SERVICE_ICMP, SERVICE_ICMPV6, SERVICE_PROTOCOL,
+    SERVICE_TCP, SERVICE_UDP, SOURCE_PORT_ENTRIES, node_slot, run,
 };
 
 use crate::packet::{Arrival, Decision, PacketView, Transport};
@@ -216,15 +216,55 @@ impl Image {
 
 /// Index of the atom that the bytes of an address lead to.
 pub(super) fn walk(table: &[u32], address: &[u8]) -> Option<u32> {
-    let (root, rest) = address.split_first_chunk::<2>()?;
+    let (root, mut rest) = address.split_first_chunk::<2>()?;
     let mut entry = *table.get(usize::from(u16::from_be_bytes(*root)))?;
-    for &byte in rest {
-        if entry & NODE == 0 {
-            break;
+    while entry & NODE != 0 {
+        if entry & RUN == 0 {
+            let (&byte, behind) = rest.split_first()?;
+            entry = *table.get(node_slot(entry, byte) as usize)?;
+            rest = behind;
+            continue;
         }
-        entry = *table.get(node_slot(entry, byte) as usize)?;
+        let run = Run::at(table, entry)?;
+        let (bytes, behind) = rest.split_at_checked(run.bytes().len())?;
+        if bytes != run.bytes() {
+            return Some(run.other);
+        }
+        entry = run.then;
+        rest = behind;
     }
-    (entry & NODE == 0).then_some(entry)
+    Some(entry)
+}
+
+/// A run of a stride table (see [`RUN`]).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    value: [u8; 8],
+    length: usize,
+    /// Atom of the addresses whose bytes differ.
+    pub(crate) other: u32,
+    /// Entry for the rest of the others.
+    pub(crate) then: u32,
+}
+
+impl Run {
+    /// The run that `entry` leads to; `None` where the table has no such node.
+    pub(crate) fn at(table: &[u32], entry: u32) -> Option<Self> {
+        let start = node_slot(entry, 0) as usize;
+        let node = table.get(start..start + FANOUT as usize)?;
+        let value = u64::from(node[run::VALUE]) | u64::from(node[run::VALUE + 1]) << 32;
+        Some(Self {
+            value: value.to_le_bytes(),
+            length: (node[run::BITS] as usize / 8).min(8),
+            other: node[run::OTHER],
+            then: node[run::THEN],
+        })
+    }
+
+    /// The bytes that are compared, as they stand in an address.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.value[..self.length]
+    }
 }
 
 /// An IPv4-mapped address never stands in a header (RFC 4291, 2.5.5.2).

@@ -1,7 +1,8 @@
 //! Pieces of an address space to a stride table: 16 bits, then 8 at a time, with nodes only where
-//! addresses of one prefix differ. Equal nodes are shared.
+//! addresses of one prefix differ. Equal nodes are shared. IPv6 addresses are long and few of them are named:
+//! where those of one prefix differ in one place only, a *run* takes all bytes up to there at once.
 
-use gateway_common::table::{FANOUT, NODE, ROOT};
+use gateway_common::table::{FANOUT, NODE, ROOT, RUN, run};
 
 use super::block::Blocks;
 use super::error::{Budget, CompileError};
@@ -27,7 +28,7 @@ pub(super) fn table(
 ) -> Result<Vec<u32>, CompileError> {
     let root_bytes = u64::from(ROOT) * ENTRY_BYTES;
     budget.take(name, root_bytes)?;
-    let mut builder = Builder { name, nodes: Blocks::new(FANOUT_SLOTS), budget };
+    let mut builder = Builder { name, nodes: Blocks::new(FANOUT_SLOTS), runs: bits == 128, budget };
     let mut entries = vec![0; ROOT as usize];
     builder.fill(&mut entries, pieces, 0, bits - 16)?;
     let node_bytes = builder.nodes.bytes();
@@ -39,6 +40,8 @@ pub(super) fn table(
 struct Builder<'a> {
     name: &'static str,
     nodes: Blocks,
+    /// Addresses are long enough for runs.
+    runs: bool,
     budget: &'a Budget,
 }
 
@@ -68,13 +71,66 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// The node for the addresses from `low` on, each of whose entries would cover `2^shift` of them.
     fn node(&mut self, pieces: &[Piece], low: u128, shift: u32) -> Result<u32, CompileError> {
         let mut entries = [0; FANOUT_SLOTS];
-        self.fill(&mut entries, pieces, low, shift)?;
+        let stretch = if self.runs { stretch(pieces, low, shift + 8) } else { None };
+        let kind = if let Some(stretch) = stretch {
+            let bits = shift + 8 - stretch.rest;
+            let first = low | stretch.bytes << stretch.rest;
+            let last = first | ((1 << stretch.rest) - 1);
+            entries[run::BITS] = bits;
+            entries[run::OTHER] = stretch.other;
+            entries[run::THEN] = self.entry(pieces, first, last, stretch.rest)?;
+            // The first byte is the lowest.
+            let value = u64::try_from(stretch.bytes).expect("at most 64 bits").swap_bytes() >> (64 - bits);
+            let [low_word, high_word] = [value & u64::from(u32::MAX), value >> 32];
+            entries[run::VALUE] = u32::try_from(low_word).expect("32 bits of it");
+            entries[run::VALUE + 1] = u32::try_from(high_word).expect("32 bits of it");
+            RUN
+        } else {
+            self.fill(&mut entries, pieces, low, shift)?;
+            0
+        };
         let node = self.nodes.intern(&entries);
         self.budget.allow(self.name, self.nodes.bytes())?;
-        Ok(NODE | node)
+        Ok(NODE | kind | node)
     }
+
+    /// The entry for the addresses from `first` to `last`, `2^bits` of them.
+    fn entry(&mut self, pieces: &[Piece], first: u128, last: u128, bits: u32) -> Result<u32, CompileError> {
+        let begin = pieces.partition_point(|piece| piece.start <= first) - 1;
+        let within = &pieces[begin..pieces.partition_point(|piece| piece.start <= last)];
+        if within.len() == 1 { Ok(within[0].atom) } else { self.node(within, first, bits - 8) }
+    }
+}
+
+/// Addresses of one prefix that differ in one place only.
+struct Stretch {
+    /// The bytes that lead to the place, as a number.
+    bytes: u128,
+    /// Bits behind them.
+    rest: u32,
+    /// Atom of all addresses that begin otherwise.
+    other: u32,
+}
+
+/// The longest run from `low` on, where `bits` of the address are open; `None` where it would be no more than a byte.
+fn stretch(pieces: &[Piece], low: u128, bits: u32) -> Option<Stretch> {
+    // It must end where the programs take up the second half of an address.
+    let open = if bits > 64 { bits - 64 } else { bits };
+    let high = low | (u128::MAX >> (128 - bits));
+    let (first, last) = (pieces.first()?, pieces.last()?);
+    let second = pieces.get(1)?;
+    // All addresses outside of the place are like the first, like the last, or like both.
+    let both = (first.atom == last.atom).then_some((second.start, last.start - 1, first.atom));
+    let candidates = [both, Some((low, last.start - 1, last.atom)), Some((second.start, high, first.atom))];
+    let longest = candidates.into_iter().flatten().map(|(from, to, other)| {
+        let equal = ((from ^ to).leading_zeros() - (128 - bits)).min(open) / 8 * 8;
+        let rest = bits - equal;
+        Stretch { bytes: (from - low) >> rest, rest, other }
+    });
+    longest.min_by_key(|stretch| stretch.rest).filter(|stretch| bits - stretch.rest >= 16)
 }
 
 #[cfg(test)]
@@ -184,10 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn a_host_costs_one_node_a_byte() {
+    fn a_host_costs_a_node_a_byte_or_a_run() {
         let v4 = one_range(0x0a0a_4611, 0x0a0a_4611, 32);
         assert_eq!(v4.len(), ROOT as usize + 2 * FANOUT_SLOTS);
         let v6 = one_range(1 << 64 | 1, 1 << 64 | 1, 128);
-        assert_eq!(v6.len(), ROOT as usize + 14 * FANOUT_SLOTS);
+        // To the middle, where the programs take up the second half, and from there on.
+        assert_eq!(v6.len(), ROOT as usize + 2 * FANOUT_SLOTS);
     }
 }
