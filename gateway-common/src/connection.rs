@@ -5,6 +5,11 @@
 //! table keeps working while the controller is dead. A live entry is never evicted: where both
 //! buckets are full of live entries the new connection is refused
 //! ([`crate::reason::Reason::ConnectionTableFull`]).
+//!
+//! What a lookup costs is memory: the table is large, its pages are small, and packets come from
+//! everywhere. The hash therefore names a way of the first bucket too, where the entry stands unless another was
+//! there before; and the second bucket is looked at only while an entry of the first may live there
+//! ([`Bucket::spilled_until`]).
 
 /// Entries of a bucket.
 pub const WAYS: usize = 8;
@@ -180,8 +185,9 @@ pub struct bpf_spin_lock {
 pub struct Bucket {
     /// Guards insertion.
     pub lock: bpf_spin_lock,
-    /// Zero.
-    pub reserved: u32,
+    /// Second of the coarse monotonic clock up to which connections whose first bucket this is may live in their
+    /// second one; 0 where none ever did.
+    pub spilled_until: u32,
     /// A part of each entry's hash, so that a lookup reads only the entry that it wants.
     pub tags: [u16; WAYS],
     /// The entries; one whose state is [`State::Free`] or whose time has passed is absent.

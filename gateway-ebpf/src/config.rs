@@ -4,6 +4,8 @@
 use gateway_common::connection::{HashKey, State};
 use gateway_common::table::Config;
 
+use crate::frame::opaque;
+
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config {
     generation: 0,
@@ -63,8 +65,25 @@ pub(crate) fn hash_key<const WORD: usize>() -> u32 {
 /// Nanoseconds of idleness after which a connection in `state` ends.
 #[inline(always)]
 pub(crate) fn timeout(state: u8) -> u64 {
-    let state = if (state as usize) < State::COUNT { state as usize } else { 0 };
+    // Opaque, so that the bound is on the number that is used.
+    let state = opaque(state as usize);
+    let state = if state < State::COUNT { state } else { 0 };
     // SAFETY: within the array; volatile as above.
     let seconds = unsafe { core::ptr::read_volatile((&raw const CONFIG.timeouts).cast::<u32>().add(state)) };
     u64::from(seconds) * 1_000_000_000
+}
+
+/// Seconds of idleness that any connection survives at most.
+#[inline(always)]
+pub(crate) fn longest_timeout() -> u32 {
+    let mut longest = 0;
+    for state in 0..State::COUNT {
+        // SAFETY: within the array; volatile as above.
+        let seconds =
+            unsafe { core::ptr::read_volatile((&raw const CONFIG.timeouts).cast::<u32>().add(state)) };
+        if seconds > longest {
+            longest = seconds;
+        }
+    }
+    longest
 }

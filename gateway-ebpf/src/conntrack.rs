@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 
 use aya_ebpf::helpers::{bpf_spin_lock, bpf_spin_unlock};
-use gateway_common::connection::{Connection, ConnectionKey, State, WAYS};
+use gateway_common::connection::{Bucket, Connection, ConnectionKey, State, WAYS};
 
 use crate::maps::CONNECTIONS;
 use crate::packet::{Fragment, Packet, protocol};
@@ -18,6 +18,8 @@ pub(crate) struct Slot {
     /// The packet's source is the key's `high` end.
     pub(crate) source_is_high: bool,
     tag: u16,
+    /// The way of the first bucket where it stands unless another was there before.
+    home: u16,
     buckets: [u32; 2],
     /// Where `find` found the connection: bucket and way.
     found: [u32; 2],
@@ -35,6 +37,7 @@ impl Slot {
         },
         source_is_high: false,
         tag: 0,
+        home: 0,
         buckets: [0; 2],
         found: [0; 2],
     };
@@ -43,34 +46,41 @@ impl Slot {
 /// The slot of the connection that `packet` belongs to.
 #[inline(always)]
 pub(crate) fn slot(packet: &Packet, slot: &mut Slot) {
-    let source_is_high = if packet.source[0] != packet.destination[0] {
-        packet.source[0] > packet.destination[0]
+    // Without branches where addresses decide: which end is the higher one is any packet's own, and the processor
+    // would guess wrong every second time.
+    let above = if packet.source[0] != packet.destination[0] {
+        above(packet.source[0], packet.destination[0])
     } else if packet.source[1] != packet.destination[1] {
-        packet.source[1] > packet.destination[1]
+        above(packet.source[1], packet.destination[1])
     } else {
-        packet.source_port > packet.destination_port
+        above(u64::from(packet.source_port), u64::from(packet.destination_port))
     };
     // Protocol and reserved bytes in one store: bytes by themselves would become stores off their
     // alignment, which the verifier refuses where the slot is on the stack.
     const { assert!(offset_of!(ConnectionKey, protocol) == 36 && size_of::<ConnectionKey>() == 40) };
     // SAFETY: the last word of the key, aligned as the key is.
     unsafe { (&raw mut slot.key).cast::<u32>().add(9).write(u32::from(packet.protocol).to_le()) };
-    if source_is_high {
-        slot.key.low = packet.destination;
-        slot.key.low_port = packet.destination_port;
-        slot.key.high = packet.source;
-        slot.key.high_port = packet.source_port;
-    } else {
-        slot.key.low = packet.source;
-        slot.key.low_port = packet.source_port;
-        slot.key.high = packet.destination;
-        slot.key.high_port = packet.destination_port;
-    }
-    slot.source_is_high = source_is_high;
+    let swap = 0u64.wrapping_sub(above);
+    let first = (packet.source[0] ^ packet.destination[0]) & swap;
+    let second = (packet.source[1] ^ packet.destination[1]) & swap;
+    let ports = (packet.source_port ^ packet.destination_port) & swap as u16;
+    slot.key.low = [packet.source[0] ^ first, packet.source[1] ^ second];
+    slot.key.high = [packet.destination[0] ^ first, packet.destination[1] ^ second];
+    slot.key.low_port = packet.source_port ^ ports;
+    slot.key.high_port = packet.destination_port ^ ports;
+    slot.source_is_high = above != 0;
     let hash = hash(&slot.key);
     slot.buckets = [hash as u32 & config::bucket_mask(), (hash >> 24) as u32 & config::bucket_mask()];
     // Zero is the tag of an entry that was never used.
     slot.tag = (hash >> 48) as u16 | 1;
+    slot.home = (hash >> 45) as u16 & (WAYS as u16 - 1);
+}
+
+/// 1 where `one` is the greater number, else 0.
+#[inline(always)]
+const fn above(one: u64, other: u64) -> u64 {
+    // The borrow of `other - one`.
+    (!other & one | (!other | one) & other.wrapping_sub(one)) >> 63
 }
 
 /// NH (RFC 4418, 5.2.2) over the words of the key, then folded: words are added to those of a key that is drawn at
@@ -102,32 +112,111 @@ const fn fold(value: u64) -> u64 {
     (value ^ value >> 29).wrapping_mul(0xc4ce_b9fe_1a85_ec53)
 }
 
+/// What the first look at a slot's first bucket found.
+pub(crate) enum Glance {
+    /// The live connection of the slot, where its hash wants it.
+    AtHome(*mut Connection),
+    /// There is none, here or elsewhere.
+    Nowhere,
+    /// [`find`] must look.
+    Perhaps,
+}
+
+/// Looks at the first bucket: nearly all packets need no more.
+#[inline(always)]
+pub(crate) fn glance(slot: &Slot, now: u64) -> Glance {
+    let Some(bucket) = CONNECTIONS.get_ptr_mut(slot.buckets[0]) else { return Glance::Nowhere };
+    let home = usize::from(slot.home) % WAYS;
+    // SAFETY: ways below WAYS of a whole bucket. Where the entry is depends on the hash alone: a processor that
+    // expects the tags to be equal fetches both at once.
+    unsafe {
+        if (&raw const (*bucket).tags).cast::<u16>().add(home).read_volatile() == slot.tag {
+            let entry = (&raw mut (*bucket).entries).cast::<Connection>().add(home);
+            return if holds(entry, &slot.key, now) { Glance::AtHome(entry) } else { Glance::Perhaps };
+        }
+        if matching(tags(bucket), slot.tag) == 0 && (&raw const (*bucket).spilled_until).read_volatile() == 0
+        {
+            return Glance::Nowhere;
+        }
+    }
+    Glance::Perhaps
+}
+
 /// Looks for the live connection of a slot; where there is one, [`entry`] then gives it.
 #[inline(never)]
 pub(crate) fn find(slot: &mut Slot, now: u64) -> bool {
-    for which in 0..2 {
-        let index = slot.buckets[which];
-        let Some(bucket) = CONNECTIONS.get_ptr_mut(index) else { return false };
-        #[expect(clippy::cast_ptr_alignment, reason = "at offset 8 of a bucket, which is aligned to 8")]
-        // SAFETY: the map returned a whole bucket. The tags may change under us: what they lead to is
-        // compared whole.
-        let tags = unsafe { (&raw const (*bucket).tags).cast::<[u64; 2]>().read_volatile() };
-        let mut candidates = matching(tags, slot.tag);
-        for _ in 0..CANDIDATES {
-            if candidates == 0 {
-                break;
-            }
-            let way = lowest(candidates);
-            candidates &= candidates - 1;
-            // SAFETY: a way below WAYS of a whole bucket.
-            let entry = unsafe { (&raw mut (*bucket).entries).cast::<Connection>().add(way) };
-            if holds(entry, &slot.key, now) {
-                slot.found = [index, way as u32];
-                return true;
-            }
+    let index = slot.buckets[0];
+    let Some(bucket) = CONNECTIONS.get_ptr_mut(index) else { return false };
+    if find_in(slot, bucket, index, now) {
+        return true;
+    }
+    // SAFETY: a field of a whole bucket, which the CPU that inserts writes before it does.
+    let spilled_until = unsafe { (&raw const (*bucket).spilled_until).read_volatile() };
+    if spilled_until < second(now) {
+        return false;
+    }
+    let index = slot.buckets[1];
+    let Some(second_bucket) = CONNECTIONS.get_ptr_mut(index) else { return false };
+    let found = find_in(slot, second_bucket, index, now);
+    if found {
+        spill(bucket, now);
+    }
+    found
+}
+
+/// Looks through the tags of one bucket.
+#[inline(always)]
+fn find_in(slot: &mut Slot, bucket: *mut Bucket, index: u32, now: u64) -> bool {
+    // SAFETY: the caller's bucket is whole.
+    let mut candidates = matching(unsafe { tags(bucket) }, slot.tag);
+    for _ in 0..CANDIDATES {
+        if candidates == 0 {
+            break;
+        }
+        let way = lowest(candidates);
+        candidates &= candidates - 1;
+        // SAFETY: a way below WAYS of a whole bucket.
+        let entry = unsafe { (&raw mut (*bucket).entries).cast::<Connection>().add(way) };
+        if holds(entry, &slot.key, now) {
+            slot.found = [index, way as u32];
+            return true;
         }
     }
     false
+}
+
+/// The tags of a bucket, as two words. They may change under us: what they lead to is compared whole.
+///
+/// # Safety
+/// The bucket must be whole.
+#[inline(always)]
+unsafe fn tags(bucket: *const Bucket) -> [u64; 2] {
+    #[expect(clippy::cast_ptr_alignment, reason = "at offset 8 of a bucket, which is aligned to 8")]
+    // SAFETY: the caller's.
+    unsafe {
+        (&raw const (*bucket).tags).cast::<[u64; 2]>().read_volatile()
+    }
+}
+
+/// Notes that a connection whose first bucket this is lives in its second one, from `now` on for as long as any
+/// connection can without a packet. Not written each time: the line would go from CPU to CPU.
+#[inline(always)]
+fn spill(bucket: *mut Bucket, now: u64) {
+    let until = second(now) + config::longest_timeout();
+    // SAFETY: the caller's bucket is whole; CPUs that write at once write times that differ by seconds.
+    unsafe {
+        if (&raw const (*bucket).spilled_until).read_volatile() < until {
+            (&raw mut (*bucket).spilled_until).write_volatile(until + SPILL_SLACK);
+        }
+    }
+}
+
+/// Seconds by which [`Bucket::spilled_until`] is set further than need be, so that it is written seldom.
+const SPILL_SLACK: u32 = 600;
+
+#[inline(always)]
+const fn second(now: u64) -> u32 {
+    (now / 1_000_000_000) as u32
 }
 
 /// The connection that [`find`] found.
@@ -220,14 +309,17 @@ pub(crate) fn insert(slot: &mut Slot, new: &Connection, now: u64) -> bool {
 
 #[inline(never)]
 fn insert_new(slot: &Slot, new: &Connection, now: u64) -> bool {
-    for which in 0..2 {
-        if insert_into(slot, slot.buckets[which], new, now) {
-            health::bump(|health| &raw mut health.connections_inserted);
-            return true;
-        }
+    let mut inserted = insert_into(slot, slot.buckets[0], new, now);
+    if !inserted && let Some(bucket) = CONNECTIONS.get_ptr_mut(slot.buckets[0]) {
+        spill(bucket, now);
+        inserted = insert_into(slot, slot.buckets[1], new, now);
     }
-    health::bump(|health| &raw mut health.connections_refused);
-    false
+    if inserted {
+        health::bump(|health| &raw mut health.connections_inserted);
+    } else {
+        health::bump(|health| &raw mut health.connections_refused);
+    }
+    inserted
 }
 
 #[inline(always)]
@@ -238,6 +330,10 @@ fn insert_into(slot: &Slot, index: u32, new: &Connection, now: u64) -> bool {
     unsafe {
         bpf_spin_lock((&raw mut (*bucket).lock).cast());
         let entries = (&raw mut (*bucket).entries).cast::<Connection>();
+        let home = usize::from(slot.home) % WAYS;
+        if index == slot.buckets[0] && is_free(entries.add(home), now) {
+            chosen = home;
+        }
         // The tags say what to look at: each entry is two lines of memory, mostly far away.
         let tags = (&raw const (*bucket).tags).cast::<u16>();
         for way in 0..WAYS {
@@ -253,8 +349,7 @@ fn insert_into(slot: &Slot, index: u32, new: &Connection, now: u64) -> bool {
         if chosen == WAYS {
             // None was never used.
             for way in 0..WAYS {
-                let entry = entries.add(way);
-                if (*entry).state == State::Free as u8 || (*entry).expires <= now {
+                if is_free(entries.add(way), now) {
                     chosen = way;
                     break;
                 }
@@ -281,6 +376,16 @@ fn insert_into(slot: &Slot, index: u32, new: &Connection, now: u64) -> bool {
         bpf_spin_unlock((&raw mut (*bucket).lock).cast());
     }
     chosen < WAYS
+}
+
+/// Whether an entry can be overwritten.
+///
+/// # Safety
+/// It must lie in the map, in a bucket whose lock is held.
+#[inline(always)]
+unsafe fn is_free(entry: *const Connection, now: u64) -> bool {
+    // SAFETY: the caller's.
+    unsafe { (*entry).state == State::Free as u8 || (*entry).expires <= now }
 }
 
 /// Ends a connection.
@@ -341,6 +446,21 @@ pub(crate) fn continues(connection: &Connection, slot: &Slot, packet: &Packet) -
     true
 }
 
+/// Whether a packet changes nothing about its connection but its end.
+#[inline(always)]
+pub(crate) fn is_steady(connection: &Connection, from_initiator: bool, packet: &Packet) -> bool {
+    if packet.protocol == protocol::TCP {
+        connection.state == State::Established as u8
+            && packet.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0
+            && packet.fragment == Fragment::Whole
+    } else {
+        packet.protocol == protocol::UDP
+            && packet.fragment == Fragment::Whole
+            && (connection.state == State::UdpStream as u8
+                || (connection.state == State::UdpNew as u8 && from_initiator))
+    }
+}
+
 /// Moves a connection on by a packet, and its end into the future.
 #[inline(always)]
 pub(crate) fn advance(entry: *mut Connection, packet: &Packet, from_initiator: bool, now: u64) {
@@ -364,10 +484,22 @@ pub(crate) fn advance(entry: *mut Connection, packet: &Packet, from_initiator: b
         if state != old {
             (*entry).state = state;
         }
-        let expires = now + config::timeout(state);
+        if state != old {
+            (*entry).expires = now + config::timeout(state);
+        }
+    }
+    prolong(entry, now);
+}
+
+/// Moves the end of a connection into the future.
+#[inline(always)]
+pub(crate) fn prolong(entry: *mut Connection, now: u64) {
+    // SAFETY: as above.
+    unsafe {
+        let expires = now + config::timeout((*entry).state);
         // Seconds are precise enough: a store that both directions' CPUs fight over costs more than
         // the decision.
-        if state != old || expires > (*entry).expires + 1_000_000_000 {
+        if expires > (*entry).expires + 1_000_000_000 {
             (*entry).expires = expires;
         }
     }

@@ -7,19 +7,18 @@ use gateway_common::reason::Reason;
 use gateway_common::table::{Atom, Cell, NO_RULE};
 
 use crate::classify::{self, ServiceKey};
-use crate::conntrack::{self, Slot};
+use crate::conntrack::{self, Glance, Slot};
 use crate::maps::ETHERTYPES;
 use crate::packet::{Fragment, Link, Packet, ethertype, protocol};
 use crate::work::{Judgement, Work};
-use crate::{condition, config, fragments, frame, icmp, neighbour, parse, place, revalidate, transport};
+use crate::{
+    condition, config, fragments, frame, icmp, neighbour, parse, place, plain, revalidate, transport,
+};
 
 /// Judges a frame; leaves in `work` what could be read of it, and the judgement.
 #[inline(always)]
 pub(crate) fn judge(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) {
-    work.link = Link::EMPTY;
-    work.packet = Packet::EMPTY;
     work.judgement = Judgement::EMPTY;
-    frame::forget();
     work.judgement.reason = match examine(context, ifindex, now, work) {
         Ok(reason) | Err(reason) => reason,
     };
@@ -29,20 +28,40 @@ pub(crate) fn judge(context: &XdpContext, ifindex: u32, now: u64, work: &mut Wor
 #[inline(always)]
 fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Result<Reason, Reason> {
     let Work { link, packet, quoted, slot, judgement, new, .. } = work;
-    parse::link(context, ifindex, link)?;
-    frame::forget();
-    let is_ip = link.ethertype == ethertype::IPV4 || link.ethertype == ethertype::IPV6;
-    let read = if is_ip { read(context, link, packet, now) } else { Ok(()) };
     // Noted in memory, so that the verifier need not follow each way to go wrong to its end.
-    judgement.reason = read.err().unwrap_or(Reason::Flow);
+    judgement.reason = Reason::Flow;
+    if !plain::read(context, ifindex, link, packet) {
+        *link = Link::EMPTY;
+        *packet = Packet::EMPTY;
+        frame::forget();
+        parse::link(context, ifindex, link)?;
+        frame::forget();
+        let read = if link.is_ip() { read(context, link, packet, now) } else { Ok(()) };
+        judgement.reason = read.err().unwrap_or(Reason::Flow);
+    }
     frame::forget();
+    let is_ip = link.is_ip();
     let readable = judgement.reason == Reason::Flow;
 
     let mut found = false;
     if is_ip && readable {
         conntrack::slot(packet, slot);
         frame::forget();
-        found = conntrack::find(slot, now);
+        let glance = conntrack::glance(slot, now);
+        if let Glance::AtHome(entry) = glance {
+            // SAFETY: entries lie in the map, which lives as long as the program runs.
+            let connection = unsafe { &*entry };
+            let initiator = conntrack::from_initiator(connection, slot);
+            if conntrack::is_steady(connection, initiator, packet)
+                && connection.generation == config::generation()
+                && !condition::binds(connection)
+                && place::is_known(connection, slot, &link.place)
+            {
+                conntrack::prolong(entry, now);
+                return Ok(note(connection, initiator, judgement));
+            }
+        }
+        found = !matches!(glance, Glance::Nowhere) && conntrack::find(slot, now);
         if found {
             let entry = conntrack::entry(slot).ok_or(Reason::Internal)?;
             // SAFETY: entries lie in the map, which lives as long as the program runs.
@@ -235,6 +254,12 @@ fn established(
     if packet.fragment == Fragment::First {
         fragments::record(packet, now);
     }
+    note(connection, initiator, judgement)
+}
+
+/// Notes what is known of a connection in the judgement on its packet.
+#[inline(always)]
+fn note(connection: &Connection, initiator: bool, judgement: &mut Judgement) -> Reason {
     judgement.rule = connection.rule;
     if initiator {
         judgement.source = connection.segment[0];

@@ -36,6 +36,7 @@ mod outcome;
 mod packet;
 mod parse;
 mod place;
+mod plain;
 mod revalidate;
 mod station;
 mod transport;
@@ -73,7 +74,7 @@ fn clinigate_judge(context: XdpContext) -> u32 {
     judge::judge(&context, ifindex, now, work);
     frame::forget();
     let Work { link, packet, judgement, .. } = work;
-    let verdict = verdict::settle(&context, judgement, now);
+    let verdict = verdict::settle(&context, packet, judgement, now);
     debug!(
         &context,
         "if {} vlan {} proto {} port {}: reason {} rule {} verdict {}",

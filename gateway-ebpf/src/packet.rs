@@ -47,6 +47,12 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) const EMPTY: Self =
         Self { place: PlaceKey { ifindex: 0, outer: 0, vlan: 0 }, ethertype: 0, network: 0 };
+
+    /// Whether the frame carries IPv4 or IPv6.
+    #[inline(always)]
+    pub(crate) const fn is_ip(&self) -> bool {
+        self.ethertype == ethertype::IPV4 || self.ethertype == ethertype::IPV6
+    }
 }
 
 /// The network and transport layers of a frame, or of a packet that an ICMP error quotes.

@@ -82,11 +82,23 @@ fn tcp(context: &XdpContext, packet: &mut Packet) -> Result<(), Reason> {
 /// The combinations that a TCP sends, PSH, ECE and CWR aside: those of Linux's conntrack
 /// (`tcp_valid_flags` in `net/netfilter/nf_conntrack_proto_tcp.c`).
 #[inline(always)]
-const fn sane(flags: u8) -> bool {
-    use flag::{ACK, FIN, RST, SYN, URG};
-    matches!(flags & (FIN | SYN | RST | ACK | URG), f if
-        f == SYN || f == SYN | URG || f == SYN | ACK || f == RST || f == RST | ACK
-        || f == FIN | ACK || f == FIN | ACK | URG || f == ACK || f == ACK | URG)
+pub(crate) const fn sane(flags: u8) -> bool {
+    const SANE: u64 = {
+        use flag::{ACK, FIN, RST, SYN, URG};
+        let mut sane = 0;
+        let mut flags = 0;
+        while flags < 64 {
+            if matches!(flags & (FIN | SYN | RST | ACK | URG), f if
+                f == SYN || f == SYN | URG || f == SYN | ACK || f == RST || f == RST | ACK
+                || f == FIN | ACK || f == FIN | ACK | URG || f == ACK || f == ACK | URG)
+            {
+                sane |= 1 << flags;
+            }
+            flags += 1;
+        }
+        sane
+    };
+    SANE >> (flags & 63) & 1 == 1
 }
 
 #[inline(always)]

@@ -7,17 +7,20 @@ use gateway_common::reason::{Mode, Verdict};
 use gateway_common::table::NO_RULE;
 
 use crate::maps::{PAIR_COUNTERS, RULE_COUNTERS, SEGMENTS, paged};
+use crate::packet::Packet;
 use crate::work::Judgement;
-use crate::{condition, config};
+use crate::{condition, config, frame};
+
+/// Bytes to which Ethernet pads a frame, without its check sequence.
+const SHORTEST: usize = 60;
 
 /// Counts the packet and says what becomes of it.
 #[inline(always)]
-pub(crate) fn settle(context: &XdpContext, judgement: &mut Judgement, now: u64) -> Verdict {
-    let bytes = crate::frame::length(context);
+pub(crate) fn settle(context: &XdpContext, packet: &Packet, judgement: &mut Judgement, now: u64) -> Verdict {
     if !judgement.reason.passes() {
         condition::overrule(judgement, now);
     }
-    count(judgement, bytes);
+    count(judgement, bytes(context, packet));
     if judgement.reason.passes() {
         return Verdict::Pass;
     }
@@ -38,6 +41,15 @@ pub(crate) fn by_modes(judgement: &Judgement) -> Verdict {
     Verdict::of_modes(mode(judgement.source), destination)
 }
 
+/// Bytes of the frame. A packet that ends where the first buffer ends, or is padded to Ethernet's least, is all of
+/// it: the kernel is asked for the others only.
+#[inline(always)]
+fn bytes(context: &XdpContext, packet: &Packet) -> u64 {
+    let linear = frame::linear_length(context);
+    let end = packet.transport + packet.payload;
+    if end == linear || (end < linear && linear == SHORTEST) { linear as u64 } else { frame::length(context) }
+}
+
 /// A segment's mode. A segment without one cannot be: it counts as enforced.
 #[inline(always)]
 fn mode(segment: u16) -> Mode {
@@ -53,7 +65,7 @@ fn count(judgement: &Judgement, bytes: u64) {
     let pair = u32::from(judgement.source) * config::segments() + u32::from(judgement.destination);
     if let Some(counters) = PAIR_COUNTERS.get_ptr_mut(pair) {
         // The compiler knows that a reason is one; the verifier wants to see it.
-        let slot = crate::frame::opaque(judgement.reason as usize);
+        let slot = frame::opaque(judgement.reason as usize);
         if slot < size_of::<PairCounters>() / size_of::<Counter>() {
             // SAFETY: this CPU's element, and a slot within it.
             unsafe { add(counters.cast::<Counter>().add(slot), bytes) };

@@ -4,6 +4,46 @@ use crate::faults::fault::Fault;
 
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
+        name: "fragment-taken-for-plain",
+        file: "gateway-ebpf/src/plain.rs",
+        right: "header.u16::<6>() & 0x3fffu16.to_be() != 0;",
+        wrong: "header.u16::<6>() & 0x2000u16.to_be() != 0;",
+        breaks: "The payload of a later fragment is read as a transport header",
+        near: ("packets", "fragments::"),
+    },
+    Fault {
+        name: "options-taken-for-plain",
+        file: "gateway-ebpf/src/plain.rs",
+        right: "if header.u8::<0>() != 0x45 ||",
+        wrong: "if header.u8::<0>() >> 4 != 4 ||",
+        breaks: "Options of IPv4 are read as ports",
+        near: ("packets", "parsing::promise_6_ipv4_options_are_walked"),
+    },
+    Fault {
+        name: "plain-beyond-the-frame",
+        file: "gateway-ebpf/src/plain.rs",
+        right: "|| NETWORK + total > frame::linear_length(context) {",
+        wrong: "|| NETWORK + total > frame::linear_length(context) + 64 {",
+        breaks: "A packet that is cut off passes",
+        near: ("packets", "parsing::promise_6_ipv4_that_contradicts_itself_is_dropped"),
+    },
+    Fault {
+        name: "plain-with-any-flags",
+        file: "gateway-ebpf/src/plain.rs",
+        right: "length >= TCP && length <= payload && transport::sane(packet.tcp_flags)",
+        wrong: "length >= TCP && length <= payload",
+        breaks: "TCP flags that nobody combines pass",
+        near: ("packets", "parsing::promise_6_tcp_flags_that_nobody_combines_are_dropped"),
+    },
+    Fault {
+        name: "plain-udp-of-any-length",
+        file: "gateway-ebpf/src/plain.rs",
+        right: "length >= UDP && length <= payload",
+        wrong: "length >= UDP",
+        breaks: "UDP that says it is longer than its packet passes",
+        near: ("packets", "parsing::"),
+    },
+    Fault {
         name: "unknown-tag-passed",
         file: "gateway-ebpf/src/place.rs",
         right: "=> Err(Reason::UnknownVlan),",
