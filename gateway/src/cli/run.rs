@@ -1,6 +1,7 @@
 //! `clinigate run`: the service.
 
 mod repository;
+mod watching;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use nix::unistd::{Gid, Group};
 
 use repository::Repository;
 
+use self::watching::Watching;
 use super::Outcome;
 use super::instance::Instance;
 use super::labels::Labels;
@@ -48,6 +50,8 @@ pub(super) struct Run {
     #[arg(long)]
     trace: bool,
     #[command(flatten)]
+    watching: Watching,
+    #[command(flatten)]
     instance: Instance,
 }
 
@@ -71,6 +75,7 @@ impl Run {
             (None, None) => bail!("say where the policy is: --policy DIR, or --repo URL"),
         };
         let selection = self.labels.selection()?;
+        let event_log = self.watching.event_log()?;
         logging::init(self.log_format, self.trace)?;
         let xdp_mode = match self.xdp_mode {
             Mode::Native => XdpMode::Native,
@@ -83,6 +88,8 @@ impl Run {
             socket: self.instance.socket,
             readers,
             metrics: self.metrics,
+            event_log,
+            learn_talkers: self.watching.learn_talkers(),
         })?;
         Ok(Outcome::Fine)
     }

@@ -155,6 +155,7 @@ fn policy_reading(active: &Active) -> PolicyReading {
         hash: active.record.policy_hash.clone(),
         commit: active.record.commit.clone(),
         generation: active.generation,
+        applied_at: active.record.applied_at,
         segments: segments.map(|segment| (segment.name.clone(), mode(segment.mode))).collect(),
         rules: active.manifest.rules.iter().map(|rule| (rule.name.clone(), rule.kind)).collect(),
     }

@@ -3,6 +3,7 @@
 mod binary;
 mod commit;
 pub mod control;
+mod event_log;
 pub mod http;
 mod last_good;
 mod look;
@@ -16,11 +17,13 @@ mod run;
 mod running;
 mod service;
 pub mod status;
+mod talkers;
 mod traces;
 pub mod watching;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::Gid;
 
@@ -32,6 +35,7 @@ pub use service::ChangeError;
 
 use crate::dataplane;
 use crate::policy::Selection;
+use crate::telemetry::event_log::EventLogSettings;
 
 /// Directory of the text of the last policy that came into force, below the state directory.
 pub fn kept_policy(state: &Path) -> PathBuf {
@@ -72,4 +76,8 @@ pub struct Settings {
     pub readers: Option<Gid>,
     /// Where `/metrics` and `/healthz` are served.
     pub metrics: SocketAddr,
+    /// The log of blocked flows as a file, beside the journal.
+    pub event_log: Option<EventLogSettings>,
+    /// For how long addresses that are seen for the first time are learned without being reported.
+    pub learn_talkers: Duration,
 }

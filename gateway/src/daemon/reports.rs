@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use super::event_log::Writer;
 use super::watching::Watching;
 use crate::compile::image::Manifest;
 use crate::dataplane::EventStream;
@@ -30,16 +31,19 @@ pub(super) struct Names {
     pub(super) policy: Option<Arc<Policy>>,
 }
 
-/// Reads reports until `stop` rings or is dropped, then writes what is left.
+/// Reads reports until `stop` rings or is dropped, then writes what is left. `reopen` rings when the log's file is to
+/// be opened anew.
 pub(super) async fn gather(
     mut events: EventStream,
     mut names: watch::Receiver<Names>,
     metrics: Arc<Metrics>,
     watching: Arc<Watching>,
+    file: Option<Writer>,
+    reopen: Arc<Notify>,
     mut stop: oneshot::Receiver<()>,
 ) {
     let mut aggregator = Aggregator::default();
-    watching.learn(&names.borrow_and_update());
+    watching.learn(&names.borrow_and_update(), &metrics);
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -48,7 +52,7 @@ pub(super) async fn gather(
                 Ok(event) => {
                     metrics.events_read(1);
                     aggregator.add(&event);
-                    watching.add(&event);
+                    watching.add(&event, &metrics);
                 }
                 Err(error) => {
                     error!(%error, "cannot read reports of packets; the log of blocked flows pauses");
@@ -57,23 +61,31 @@ pub(super) async fn gather(
             },
             _ = ticks.tick() => {
                 watching.forget_old();
-                write(&mut aggregator, &watching, &metrics);
+                write(&mut aggregator, &watching, &metrics, file.as_ref());
             }
-            Ok(()) = names.changed() => watching.learn(&names.borrow_and_update()),
+            Ok(()) = names.changed() => watching.learn(&names.borrow_and_update(), &metrics),
+            () = reopen.notified() => file.iter().for_each(Writer::reopen),
             _ = &mut stop => break,
         }
     }
-    write(&mut aggregator, &watching, &metrics);
+    write(&mut aggregator, &watching, &metrics, file.as_ref());
 }
 
 /// Ends an interval: one line of JSON a flow.
-fn write(aggregator: &mut Aggregator, watching: &Watching, metrics: &Metrics) {
+fn write(aggregator: &mut Aggregator, watching: &Watching, metrics: &Metrics, file: Option<&Writer>) {
     let interval = watching.with_names(|names| aggregator.finish(names, Moment::now()));
+    let mut lines = Vec::new();
     for flow in &interval.flows {
         match serde_json::to_string(flow) {
-            Ok(line) => info!(target: BLOCKED, "{line}"),
+            Ok(line) => lines.push(line),
             Err(error) => warn!(%error, "cannot write a blocked flow"),
         }
+    }
+    for line in &lines {
+        info!(target: BLOCKED, "{line}");
+    }
+    if let Some(file) = file {
+        file.write(lines);
     }
     if interval.unlisted > 0 {
         metrics.events_unlisted(interval.unlisted);

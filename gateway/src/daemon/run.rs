@@ -7,19 +7,20 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use super::control::{ListenError, Listener};
+use super::event_log::Writer;
 use super::http;
 use super::prepare::{PrepareError, Text};
 use super::repository::GitError;
 use super::requests::Handle;
 use super::service::{ChangeError, Following, Service, Wish, chain};
 use super::watching::Watching;
-use super::{Settings, Source, notify, reports, traces};
+use super::{Settings, Source, notify, reports, talkers, traces};
 use crate::dataplane::{Dataplane, DataplaneError, NetworkChanges};
 use crate::telemetry::metrics::Metrics;
 
@@ -109,9 +110,20 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
     };
     let events = service.with_dataplane(Dataplane::events).map_err(RunError::NoPolicy)??;
     let (stop, stopped) = oneshot::channel();
+    let file = settings.event_log.clone().map(|log| Writer::start(log, Arc::clone(&metrics))).transpose()?;
+    let reopen = Arc::new(Notify::new());
     let watching = Arc::new(Watching::new(settings.dataplane.clone()));
-    let reports =
-        tokio::spawn(reports::gather(events, service.names(), metrics, Arc::clone(&watching), stopped));
+    let reports = tokio::spawn(reports::gather(
+        events,
+        service.names(),
+        Arc::clone(&metrics),
+        Arc::clone(&watching),
+        file,
+        Arc::clone(&reopen),
+        stopped,
+    ));
+    let state_dir = settings.dataplane.state_dir.clone();
+    tokio::spawn(talkers::notice(Arc::clone(&watching), metrics, state_dir, settings.learn_talkers));
     if settings.dataplane.trace {
         tokio::spawn(traces::carry(Arc::clone(&service)));
     }
@@ -125,7 +137,7 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
     info!(socket = %settings.socket.display(), metrics = %settings.metrics, "serving");
     notify::ready("a policy is in force");
 
-    let ended = serve(&service, signals, changes).await;
+    let ended = serve(&service, signals, changes, &reopen).await;
     notify::stopping();
     follow.abort();
     pages.abort();
@@ -196,7 +208,12 @@ fn open(settings: &Settings) -> Result<Dataplane, DataplaneError> {
     }
 }
 
-async fn serve(service: &Arc<Service>, mut signals: Signals, changes: NetworkChanges) -> Ended {
+async fn serve(
+    service: &Arc<Service>,
+    mut signals: Signals,
+    changes: NetworkChanges,
+    reopen: &Notify,
+) -> Ended {
     let mut changes = Some(changes);
     let period = notify::watchdog().map_or(RECONCILE, |watchdog| watchdog.min(RECONCILE));
     let mut ticks = interval(period);
@@ -208,6 +225,7 @@ async fn serve(service: &Arc<Service>, mut signals: Signals, changes: NetworkCha
             () = service.ended.notified() => return Ended::Detached,
             _ = signals.hang_up.recv() => {
                 notify::reloading();
+                reopen.notify_one();
                 let service = Arc::clone(service);
                 let result = blocking(move || service.reload(Wish::default())).await;
                 notify::ready(if result.is_ok() { "a policy is in force" } else { "the last reload was refused" });

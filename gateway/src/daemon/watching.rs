@@ -4,7 +4,7 @@
 //! without holding anything up: neither packets nor a change of policy.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,9 +20,9 @@ use super::reports;
 use super::service::{ChangeError, Service};
 use crate::dataplane::{self, DataplaneError, LiveConnection, Onlooker};
 use crate::policy::catalogue::class_name;
-use crate::telemetry::events::Moment;
+use crate::telemetry::events::{Moment, flow_of};
 use crate::telemetry::flow::{Flow, FlowFilter, FlowList};
-use crate::telemetry::metrics::kind_name;
+use crate::telemetry::metrics::{Metrics, kind_name};
 use crate::telemetry::names::{Asked, Names};
 use crate::telemetry::recent::Recent;
 
@@ -31,6 +31,11 @@ const LISTED: usize = 5000;
 /// Passing flows that are told apart while the connection table is read; the connections of later ones are
 /// counted, not listed.
 const TOLD_APART: usize = 65_536;
+
+/// Senders that are remembered until somebody looks, at most.
+const SENDERS: usize = 4096;
+/// Reasons for which a source address is not believed.
+const LIES: [Reason; 3] = [Reason::Spoofed, Reason::SpoofedNeighbour, Reason::Martian];
 
 /// What is remembered of reports, and what their numbers stand for.
 pub(super) struct Watching {
@@ -43,6 +48,8 @@ pub(super) struct Watching {
 struct Seen {
     names: Names,
     recent: Recent,
+    /// Senders of reported packets whose addresses are their own; taken by whoever looks for new ones.
+    senders: HashSet<IpAddr>,
 }
 
 /// Everything that was counted, at one moment: two of these make rates.
@@ -101,7 +108,7 @@ impl Watching {
     }
 
     /// Takes note of what numbers stand for from now on.
-    pub(super) fn learn(&self, names: &reports::Names) {
+    pub(super) fn learn(&self, names: &reports::Names, metrics: &Metrics) {
         let mut seen = self.lock();
         if let Some((generation, manifest)) = &names.generation {
             seen.names.learn_generation(*generation, std::sync::Arc::clone(manifest));
@@ -109,12 +116,35 @@ impl Watching {
         seen.names.learn_interfaces(names.interfaces.clone());
         if let Some(policy) = &names.policy {
             seen.names.learn_policy(policy);
+            metrics.watching.segments(&seen.names.segments());
         }
     }
 
     /// Takes note of a report.
-    pub(super) fn add(&self, event: &Event) {
-        self.lock().recent.add(event);
+    pub(super) fn add(&self, event: &Event, metrics: &Metrics) {
+        let mut seen = self.lock();
+        seen.recent.add(event);
+        let flow = flow_of(event, &seen.names);
+        // Named by the segment that it arrived from: anybody can write any source into a packet.
+        if let Some(source) = flow.source
+            && seen.senders.len() < SENDERS
+            && seen.names.own_segment_of(source) == Some(flow.source_segment.as_str())
+            && !LIES.iter().any(|lie| lie.name() == flow.reason)
+        {
+            seen.senders.insert(source);
+        }
+        drop(seen);
+        metrics.watching.blocked(&flow);
+    }
+
+    /// Senders since the last call.
+    pub(super) fn take_senders(&self) -> HashSet<IpAddr> {
+        std::mem::take(&mut self.lock().senders)
+    }
+
+    /// Where the connection table is found.
+    pub(super) fn options(&self) -> &dataplane::Options {
+        &self.options
     }
 
     /// Forgets what is old.

@@ -102,6 +102,12 @@ impl Aggregator {
     }
 }
 
+/// The flow that a single report is of, at no particular time.
+pub fn flow_of(event: &Event, names: &Names) -> Flow {
+    let now = Moment { monotonic: event.time, wall: jiff::Timestamp::UNIX_EPOCH };
+    FlowKey::of(event).name(&Sum::of(event), names, now)
+}
+
 impl Sum {
     pub(super) fn of(event: &Event) -> Self {
         let mut sum = Self {

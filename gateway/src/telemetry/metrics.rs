@@ -4,6 +4,7 @@
 //! ours. No address is ever a label. Segments and rules that left the policy leave the page.
 
 mod rollout;
+pub mod watching;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -14,12 +15,13 @@ use gateway_common::reason::{Mode, Reason, Verdict};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use rollout::Rollout;
 
+use self::watching::Watching;
 use super::reading::{PairTotal, PolicyReading, Reading};
 use crate::policy::model::RuleKind;
 
@@ -30,8 +32,14 @@ pub const RULES_SHOWN: usize = 5000;
 pub const OTHER_RULES: &str = "(other)";
 
 /// Reasons whose series exist from the start, so that an alert on their rate sees the first packet.
-const REASONS_FROM_THE_START: [Reason; 5] =
-    [Reason::Flow, Reason::Established, Reason::NoFlow, Reason::Denied, Reason::Spoofed];
+const REASONS_FROM_THE_START: [Reason; 6] = [
+    Reason::Flow,
+    Reason::Established,
+    Reason::NoFlow,
+    Reason::Denied,
+    Reason::Spoofed,
+    Reason::SpoofedNeighbour,
+];
 /// What the world and the unknown are called on labels.
 const UNKNOWN: &str = "unknown";
 
@@ -46,6 +54,8 @@ pub struct Metrics {
     reading_failures: IntCounter,
     /// Where policies come from.
     pub rollout: Rollout,
+    /// Who talks to whom, and who may not.
+    pub watching: Watching,
 }
 
 impl Metrics {
@@ -65,6 +75,7 @@ impl Metrics {
         }
         let metrics = Self {
             rollout: Rollout::new(&registry)?,
+            watching: Watching::new(&registry)?,
             apply_seconds,
             apply_failures: IntCounter::new(
                 "clinigate_policy_apply_failures_total",
@@ -166,6 +177,13 @@ fn kernel_families(reading: &Reading) -> Result<Vec<MetricFamily>, prometheus::E
         )?;
         let generation = policy.generation.to_string();
         info.with_label_values(&[policy.commit.as_deref().unwrap_or(""), &policy.hash, &generation]).set(1);
+        let applied = Gauge::new(
+            "clinigate_policy_applied_timestamp_seconds",
+            "When the policy in force came into force, in Unix time.",
+        )?;
+        #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
+        applied.set(policy.applied_at as f64 / 1000.0);
+        page.register(Box::new(applied))?;
     }
     connections(&page, reading)?;
     health(&page, reading)?;

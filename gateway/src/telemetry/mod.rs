@@ -3,6 +3,7 @@
 //! Everything here works on plain values; who reads them from the kernel, and when, is the
 //! daemon's business.
 
+pub mod event_log;
 pub mod events;
 pub mod flow;
 pub mod logging;
@@ -10,6 +11,7 @@ pub mod metrics;
 pub mod names;
 pub mod reading;
 pub mod recent;
+pub mod talkers;
 
 #[cfg(test)]
 mod tests {

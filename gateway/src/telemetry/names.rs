@@ -7,8 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use gateway_common::connection::State;
-use gateway_common::place::SEGMENT_UNKNOWN;
+use gateway_common::place::{SEGMENT_FIRST, SEGMENT_UNKNOWN};
+use gateway_common::reason::Mode;
 
+use super::metrics::watching::ShownSegment;
 use crate::compile::image::{Manifest, RuleEntry};
 use crate::policy::catalogue;
 use crate::policy::model::{Policy, Service, ServiceClass, ServiceMatch};
@@ -125,6 +127,26 @@ impl Names {
     pub fn segment_of(&self, address: IpAddr) -> Option<&str> {
         let policy = self.policy.as_ref()?;
         Some(&policy.segment(policy.segment_of(address)).name)
+    }
+
+    /// Name of the segment of the policy's text that an address belongs to; `None` for the gateway's own, groups
+    /// and the world.
+    pub fn own_segment_of(&self, address: IpAddr) -> Option<&str> {
+        let policy = self.policy.as_ref()?;
+        let segment = policy.segment_of(address);
+        (segment.0 >= SEGMENT_FIRST).then(|| policy.segment(segment).name.as_str())
+    }
+
+    /// Segments of the policy in force, those that stand for no addresses left out.
+    pub fn segments(&self) -> Vec<ShownSegment> {
+        let segments = self.policy.iter().flat_map(|policy| policy.segments.iter().enumerate());
+        let addressed = segments.filter(|(number, _)| *number != usize::from(SEGMENT_UNKNOWN));
+        let shown = addressed.map(|(_, segment)| ShownSegment {
+            name: segment.name.clone(),
+            zone: segment.zone.clone().unwrap_or_default(),
+            mode: Mode::from(segment.mode).name(),
+        });
+        shown.collect()
     }
 
     /// Seconds of idleness after which a connection ends, by state, as the policy in force says.

@@ -36,6 +36,8 @@ pub struct PolicyReading {
     pub commit: Option<String>,
     /// Number of the generation.
     pub generation: u32,
+    /// Milliseconds since 1970 (UTC) at which it came into force.
+    pub applied_at: u64,
     /// Name and mode of each segment, by number.
     pub segments: Vec<(String, Mode)>,
     /// Name and kind of each rule, by number.

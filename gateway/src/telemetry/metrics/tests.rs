@@ -7,6 +7,7 @@ use gateway_common::connection::State;
 use gateway_common::counter::Health;
 
 use super::*;
+use crate::telemetry::flow::Flow;
 use crate::telemetry::reading::{InterfaceReading, RuleTotal};
 
 fn total(source: &str, destination: &str, verdict: Verdict, reason: Reason, packets: u64) -> PairTotal {
@@ -28,6 +29,7 @@ fn reading() -> Reading {
             hash: "5f".repeat(32),
             commit: Some("0123abcd".to_owned()),
             generation: 7,
+            applied_at: 1_700_000_000_500,
             segments: segments.map(|(name, mode)| (name.to_owned(), mode)).to_vec(),
             rules: vec![
                 ("store-studies".to_owned(), RuleKind::Flow),
@@ -70,6 +72,23 @@ fn page(reading: Option<&Reading>) -> String {
     metrics.applied(Duration::from_millis(30));
     metrics.refused(Duration::from_millis(3));
     metrics.events_read(12);
+    metrics.watching.blocked(&Flow {
+        source_segment: "pumps".to_owned(),
+        source: "10.10.70.5".parse().ok(),
+        destination_segment: "pacs".to_owned(),
+        destination: "10.10.30.9".parse().ok(),
+        service: "tcp/445".to_owned(),
+        verdict: "drop".to_owned(),
+        reason: "denied".to_owned(),
+        packets: Some(3),
+        ..Flow::default()
+    });
+    metrics.watching.segments(&[watching::ShownSegment {
+        name: "pumps".to_owned(),
+        zone: "clinical".to_owned(),
+        mode: "enforce",
+    }]);
+    metrics.watching.talkers(&BTreeMap::from([("pumps", 3)]), false);
     String::from_utf8(metrics.page(reading).unwrap()).unwrap()
 }
 
@@ -106,6 +125,7 @@ fn every_counter_is_shown_once_under_both_of_its_segments() {
         r#"clinigate_policy_apply_seconds_count{result="refused"} 1"#,
         "clinigate_policy_apply_failures_total 1",
         "clinigate_policy_last_apply_success 0",
+        "clinigate_policy_applied_timestamp_seconds 1700000000.5",
     ] {
         assert_sample(&page, sample);
     }
@@ -120,7 +140,7 @@ fn every_counter_is_shown_once_under_both_of_its_segments() {
 /// The manual lists the labels; none of them holds an address.
 #[test]
 fn labels_are_names_and_words() {
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 20] = [
         "segment",
         "direction",
         "verdict",
@@ -138,6 +158,9 @@ fn labels_are_names_and_words() {
         "interface",
         "mode",
         "by",
+        "service",
+        "class",
+        "zone",
     ];
     let page = page(Some(&reading()));
     let mut seen = 0;
