@@ -11,6 +11,7 @@ pub mod namespace;
 pub mod peers;
 pub mod policy;
 pub mod repository;
+pub mod prometheus;
 pub mod run;
 pub mod service;
 pub mod switch;

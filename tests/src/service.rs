@@ -187,6 +187,13 @@ impl Service {
         self.process.kill()
     }
 
+    /// Tells it to end (SIGTERM), and waits for that.
+    pub fn end(mut self) -> Result<()> {
+        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM)?;
+        self.process.child().wait()?;
+        Ok(())
+    }
+
     /// Asks it to read its policy again (SIGHUP).
     pub fn reload(&self) -> Result<()> {
         Ok(kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGHUP)?)

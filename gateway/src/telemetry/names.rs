@@ -141,10 +141,11 @@ impl Names {
     pub fn segments(&self) -> Vec<ShownSegment> {
         let segments = self.policy.iter().flat_map(|policy| policy.segments.iter().enumerate());
         let addressed = segments.filter(|(number, _)| *number != usize::from(SEGMENT_UNKNOWN));
-        let shown = addressed.map(|(_, segment)| ShownSegment {
+        let shown = addressed.map(|(number, segment)| ShownSegment {
             name: segment.name.clone(),
             zone: segment.zone.clone().unwrap_or_default(),
             mode: Mode::from(segment.mode).name(),
+            own: number >= usize::from(SEGMENT_FIRST),
         });
         shown.collect()
     }

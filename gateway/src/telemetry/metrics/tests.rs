@@ -87,6 +87,7 @@ fn page(reading: Option<&Reading>) -> String {
         name: "pumps".to_owned(),
         zone: "clinical".to_owned(),
         mode: "enforce",
+        own: true,
     }]);
     metrics.watching.talkers(&BTreeMap::from([("pumps", 3)]), false);
     String::from_utf8(metrics.page(reading).unwrap()).unwrap()

@@ -36,6 +36,8 @@ pub struct ShownSegment {
     pub zone: String,
     /// Mode.
     pub mode: &'static str,
+    /// It is one of the policy's text, none of the built-in ones.
+    pub own: bool,
 }
 
 impl Watching {
@@ -114,8 +116,12 @@ impl Watching {
     /// Shows the segments of another policy; counters of those that left it go.
     pub fn segments(&self, segments: &[ShownSegment]) {
         self.segments.reset();
-        for ShownSegment { name, zone, mode } in segments {
+        for ShownSegment { name, zone, mode, own } in segments {
             self.segments.with_label_values(&[name.as_str(), zone.as_str(), mode]).set(1);
+            if *own {
+                // A series that begins at 0, so that an alert sees the first one.
+                self.new_talkers.with_label_values(&[name]);
+            }
         }
         let names: HashSet<&str> =
             segments.iter().map(|segment| segment.name.as_str()).chain(["unknown", OTHER]).collect();
@@ -135,8 +141,6 @@ impl Watching {
         self.talkers.reset();
         for (segment, count) in by_segment {
             self.talkers.with_label_values(&[segment]).set(super::signed(*count));
-            // A series that begins at 0, so that an alert sees the first one.
-            self.new_talkers.with_label_values(&[segment]);
         }
         self.learning.set(learning.into());
     }
@@ -206,8 +210,12 @@ mod tests {
         let watching = Watching::new(&registry).unwrap();
         watching.blocked(&smb("pumps", "pacs"));
         watching.blocked(&smb("pumps", "gone"));
-        let segment =
-            |name: &str| ShownSegment { name: name.to_owned(), zone: String::new(), mode: "enforce" };
+        let segment = |name: &str| ShownSegment {
+            name: name.to_owned(),
+            zone: String::new(),
+            mode: "enforce",
+            own: true,
+        };
         watching.segments(&[segment("pumps"), segment("gone")]);
         watching.segments(&[segment("pumps"), segment("pacs")]);
         let page = page(&registry);
