@@ -110,13 +110,12 @@ impl Prometheus {
 
 /// Text as a part of a query string (RFC 3986, 2.1).
 fn encoded(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
+    let one = |byte: u8| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(byte.into());
+            char::from(byte).to_string()
         } else {
-            encoded.push_str(&format!("%{byte:02X}"));
+            format!("%{byte:02X}")
         }
-    }
-    encoded
+    };
+    text.bytes().map(one).collect()
 }

@@ -96,7 +96,7 @@ impl Trouble {
         let path = self.path.display();
         match trouble {
             Some(trouble) if !self.said => {
-                error!("cannot write the event log {path}: {trouble}; lines are lost")
+                error!("cannot write the event log {path}: {trouble}; lines are lost");
             }
             None if self.said => info!("the event log {path} is written again"),
             _ => {}

@@ -19,7 +19,7 @@ use crate::telemetry::talkers::{REMEMBERED, Talkers};
 /// How often is looked. A connection stays in the table for longer after its last packet.
 const PERIOD: Duration = Duration::from_secs(10);
 /// How often the list is written where nothing but times changed.
-const WRITE_PERIOD: Duration = Duration::from_mins(60);
+const WRITE_PERIOD: Duration = Duration::from_hours(1);
 /// New addresses that are named in the log at once; more are summed up.
 const NAMED: usize = 50;
 

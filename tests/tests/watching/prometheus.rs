@@ -146,3 +146,151 @@ fn dashboards_and_alerts_have_data_of_a_gateway_in_trouble() {
     let late = |prefix: &str| -> Vec<_> {
         CAUSED.iter().filter(|(name, _)| LATE.contains(name) && name.starts_with(prefix)).copied().collect()
     };
+    wait_for_all("a full table", || quiet(&prometheus, &late("ClinigateConnections")));
+    service.kill().unwrap();
+    wait_for_all("the end of the service", || quiet(&prometheus, &late("ClinigateDown")));
+}
+
+/// Caused after the rest.
+const LATE: [&str; 3] = ["ClinigateConnectionsNearFull", "ClinigateConnectionsRefused", "ClinigateDown"];
+
+fn make_noise(hospital: &Hospital, stop: &AtomicBool) {
+    let noise = noise(hospital);
+    let mut wires: BTreeMap<&str, Wire> = BTreeMap::new();
+    for (host, _) in &noise {
+        wires.entry(host.name).or_insert_with(|| host.wire().unwrap());
+    }
+    let vendor = hospital.host("vendor");
+    let tunnel = vendor.namespace.run(|| std::net::UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        for (host, packet) in &noise {
+            wires[host.name].send(&packet.tcp_syn().unwrap()).unwrap();
+        }
+        // Nobody listens: what comes back is no error of the test.
+        let _ = tunnel.send_to(b"a vendor's tunnel", (WAN_V4, 500));
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+fn refuse_a_policy(hospital: &Hospital, setting: &Setting) {
+    let broken = hospital.run().directory().join("broken");
+    policy::copy(&policy::hospital(), &broken).unwrap();
+    let text = "flows:\n  - { name: x, from: [pumps], to: [wan], services: [https] }\n";
+    fs::write(broken.join("more.yaml"), text).unwrap();
+    setting.call(&["apply", broken.to_str().unwrap()]).unwrap_err();
+}
+
+/// More questions than the table has room for.
+fn fill_the_table(hospital: &Hospital) {
+    let (pump, server) = (hospital.host("pump"), hospital.host("infrastructure"));
+    let wire = pump.wire().unwrap();
+    for port in 20_000..32_000 {
+        let packet = Packet {
+            link: pump.link,
+            tags: Vec::new(),
+            from: pump.at(port),
+            to: server.at(53),
+            payload: b"question".to_vec(),
+        };
+        wire.send(&packet.udp().unwrap()).unwrap();
+        // A wire takes some hundred frames at once.
+        if port % 50 == 0 {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Asks until nothing is missing any more.
+fn wait_for_all(what: &str, mut missing: impl FnMut() -> Vec<String>) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let missing = missing();
+        if missing.is_empty() {
+            return;
+        }
+        assert!(Instant::now() < until, "waited in vain for {what}: {missing:#?}");
+        thread::sleep(Duration::from_millis(250));
+    }
+}
+
+/// Values of a query, those that are not numbers left out.
+fn values(prometheus: &Prometheus, expression: &str) -> Vec<f64> {
+    let answer: Value = serde_json::from_str(&prometheus.query(expression).unwrap()).unwrap();
+    assert_eq!(answer["status"], "success", "{expression}");
+    let results = answer["data"]["result"].as_array().unwrap();
+    let values = results.iter().map(|result| result["value"][1].as_str().unwrap().parse::<f64>().unwrap());
+    values.filter(|value| !value.is_nan()).collect()
+}
+
+/// Queries of dashboards that have no data, but for those that must not have any.
+fn unanswered(prometheus: &Prometheus) -> Vec<String> {
+    let mut missing = Vec::new();
+    for dashboards::Query { place, text } in dashboards::queries() {
+        let expression = text
+            .replace("$__rate_interval", "10s")
+            .replace("$instance", ".*")
+            .replace("$segment", "modalities-a");
+        assert!(!expression.contains('$'), "{place}: {text}");
+        // A fallback to 0 is no data.
+        let expression = expression.trim_end_matches(" or vector(0)");
+        let expected_empty = EMPTY.iter().chain(&ABSENT).any(|(metric, _)| expression.contains(metric));
+        let found = !values(prometheus, expression).is_empty();
+        assert!(!(found && expected_empty), "{place} has data, and is listed as one that has none: {text}");
+        if !found && !expected_empty {
+            missing.push(format!("{place}: {text}"));
+        }
+    }
+    for (metric, label) in dashboards::variables() {
+        if values(prometheus, &format!("count by ({label}) ({metric})")).is_empty() {
+            missing.push(format!("the variable of {metric}"));
+        }
+    }
+    missing
+}
+
+/// Alerts that do not fire with their labels.
+fn quiet(prometheus: &Prometheus, alerts: &[Alert]) -> Vec<String> {
+    let expressions = alerts.iter().map(|(name, labels)| {
+        let labels: String = labels.iter().map(|(label, value)| format!(", {label}=\"{value}\"")).collect();
+        format!("ALERTS{{alertname=\"{name}\", alertstate=\"firing\"{labels}}}")
+    });
+    expressions.filter(|expression| values(prometheus, expression).is_empty()).collect()
+}
+
+/// Every rule is evaluated without an error; every recording rule has data; every alert is caused here or stands in
+/// the list of those that are not, asks for metrics that exist, and is quiet.
+fn every_rule_is_known_and_sound(prometheus: &Prometheus) {
+    let answer: Value = serde_json::from_str(&prometheus.get("/api/v1/rules").unwrap()).unwrap();
+    let groups = answer["data"]["groups"].as_array().unwrap();
+    let rules: Vec<&Value> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    let mut alerts = BTreeSet::new();
+    for rule in rules {
+        let (name, query) = (rule["name"].as_str().unwrap(), rule["query"].as_str().unwrap());
+        assert_eq!(rule["health"], "ok", "{name}: {rule}");
+        if rule["type"] == "recording" {
+            assert!(!values(prometheus, name).is_empty(), "{name} has no data");
+            continue;
+        }
+        alerts.insert(name.to_owned());
+        for metric in metrics(query) {
+            let absent = EMPTY.iter().chain(&ABSENT).any(|(known, _)| *known == metric);
+            assert_ne!(
+                values(prometheus, &format!("count({metric})")).is_empty(),
+                !absent,
+                "{name}: {metric}"
+            );
+        }
+        if NOT_CAUSED.iter().any(|(known, _)| *known == name) {
+            assert_eq!(rule["state"], "inactive", "{rule}");
+        }
+    }
+    let known = CAUSED.iter().map(|(name, _)| *name).chain(NOT_CAUSED.iter().map(|(name, _)| *name));
+    assert_eq!(alerts, known.map(str::to_owned).collect());
+}
+
+/// Names of our metrics in an expression.
+fn metrics(expression: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let words = expression.split(|c: char| !is_part(c));
+    words.filter(|word| word.starts_with("clinigate_")).map(str::to_owned).collect()
+}

@@ -20,12 +20,13 @@ struct Needed {
     purpose: &'static str,
 }
 
-const NEEDED: [Needed; 5] = [
+const NEEDED: [Needed; 6] = [
     Needed { command: "ip", package: "iproute2", purpose: "network namespaces of demo and tests" },
     Needed { command: "nft", package: "nftables", purpose: "the peer that verdicts are compared with" },
     Needed { command: "ethtool", package: "ethtool", purpose: "VLAN offload of test interfaces" },
     Needed { command: "storescp", package: "dcmtk", purpose: "real DICOM" },
     Needed { command: "promtool", package: PROMETHEUS, purpose: "the check of the metrics page" },
+    Needed { command: "prometheus", package: PROMETHEUS, purpose: "alerts and dashboards on real data" },
 ];
 
 /// What virtual machines take besides.
