@@ -9,6 +9,7 @@ mod last_good;
 mod look;
 mod notify;
 mod prepare;
+mod privileges;
 mod reports;
 pub mod repository;
 mod requests;

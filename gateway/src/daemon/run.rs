@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use caps::errors::CapsError;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
@@ -20,8 +21,8 @@ use super::repository::GitError;
 use super::requests::Handle;
 use super::service::{ChangeError, Following, Service, Wish, chain};
 use super::watching::Watching;
-use super::{Settings, Source, notify, reports, talkers, traces};
-use crate::dataplane::{Dataplane, DataplaneError, NetworkChanges};
+use super::{Settings, Source, notify, privileges, reports, talkers, traces};
+use crate::dataplane::{self, Dataplane, DataplaneError, NetworkChanges};
 use crate::telemetry::metrics::Metrics;
 
 /// How often interfaces and addresses are looked at even when the kernel reports no change.
@@ -63,6 +64,9 @@ pub enum RunError {
     /// The kernel or the machine.
     #[error(transparent)]
     Machine(#[from] DataplaneError),
+    /// Its rights.
+    #[error("cannot give up rights that are not needed")]
+    Privileges(#[from] CapsError),
     /// The process itself.
     #[error("cannot start")]
     Process(#[from] io::Error),
@@ -73,6 +77,8 @@ pub enum RunError {
 
 /// Runs the service until it is told to end.
 pub fn run(settings: Settings) -> Result<Ended, RunError> {
+    dataplane::prepare(&settings.dataplane)?;
+    privileges::give_up()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     // What has begun on a thread of its own, such as an apply, is finished before this returns.
     runtime.block_on(live(settings))

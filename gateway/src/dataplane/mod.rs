@@ -150,12 +150,18 @@ struct Force {
     addresses: Vec<IpAddr>,
 }
 
+/// The part of [`Dataplane::open`] that takes more rights than the rest: checks kernel and process, and mounts a BPF
+/// filesystem where there is none.
+pub fn prepare(options: &Options) -> Result<(), DataplaneError> {
+    kernel::check()?;
+    kernel::prepare_pin_root(&options.pin_root)
+}
+
 impl Dataplane {
     /// Takes possession: checks kernel and process, mounts a BPF filesystem where there is none,
     /// adopts what is in force, removes what was left half made.
     pub fn open(options: Options) -> Result<Self, DataplaneError> {
-        kernel::check()?;
-        kernel::prepare_pin_root(&options.pin_root)?;
+        prepare(&options)?;
         fs::create_dir_all(&options.state_dir)
             .map_err(DataplaneError::io("cannot create", &options.state_dir))?;
         let lock = Lock::take(&options.pin_root, &options.state_dir)?;
