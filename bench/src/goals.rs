@@ -91,12 +91,7 @@ pub(crate) fn judge(report: &Report) -> Vec<Goal> {
     }
     if let Some(largest) = report.policies.iter().max_by_key(|policy| policy.rules) {
         let what = format!("compile and apply {} rules", largest.rules);
-        goals.extend(Goal::of(
-            what,
-            Wanted::AtMost(1.0),
-            "s",
-            [(largest.compile.cpu + largest.load.cpu) / 1e3],
-        ));
+        goals.extend(Goal::of(what, Wanted::AtMost(1.0), "s", [largest.in_force() / 1e3]));
     }
     if let Some(state) = &report.state {
         if let Some(most) = state.sizes.last() {

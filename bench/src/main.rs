@@ -65,6 +65,8 @@ struct Arguments {
 enum Part {
     /// What a decision costs, and what a policy costs before it is in force
     Decision,
+    /// What a policy costs before it is in force, alone
+    Policies,
     /// Packets a second through wires, beside others that filter and forward
     Wire,
     /// What a decision costs by rule sets of `ClassBench`, where they are
@@ -140,6 +142,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut report = Report::new();
     let mut driver = driver::Driver::load()?;
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
+    if arguments.only == Some(Part::Policies) {
+        report.policies = policies::measure(effort)?;
+    }
     if wanted(Part::Decision) {
         let (decision, policies) = decision::measure(&mut driver, effort)?;
         report.decision = Some(decision);

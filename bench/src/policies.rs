@@ -11,6 +11,7 @@ use clinigate::testing::hospital::Hospital;
 use serde::Serialize;
 
 use crate::clock::{Begun, Time};
+use crate::{Effort, say};
 
 /// The cost of putting a policy in force.
 #[derive(Clone, Debug, Serialize)]
@@ -41,6 +42,33 @@ pub(crate) struct Program {
     pub(crate) machine_code: u32,
     /// Steps of the verifier.
     pub(crate) verified: u32,
+}
+
+/// How often each policy is put in force.
+const ROUNDS: usize = 5;
+
+/// Puts the policy of each size in force, several times; the median of compiling and loading is kept.
+pub(crate) fn measure(effort: &Effort) -> Result<Vec<Applied>> {
+    let interfaces = BTreeMap::from([("lo".to_owned(), 1)]);
+    let mut policies = Vec::new();
+    for &rules in effort.sizes {
+        let hospital = Hospital::of(rules);
+        let mut rounds = Vec::new();
+        for _ in 0..ROUNDS.min(effort.rounds) {
+            rounds.push(apply(&hospital, &interfaces)?.1);
+        }
+        rounds.sort_by(|one, other| one.in_force().total_cmp(&other.in_force()));
+        policies.push(rounds.swap_remove(rounds.len() / 2));
+        say(&format!("policies: {rules} rules"));
+    }
+    Ok(policies)
+}
+
+impl Applied {
+    /// CPU time of compiling and loading, in milliseconds.
+    pub(crate) fn in_force(&self) -> f64 {
+        self.compile.cpu + self.load.cpu
+    }
 }
 
 /// Puts the hospital's policy in force in a trial.

@@ -77,7 +77,8 @@ pub(crate) fn measure(driver: &mut Driver, effort: &Effort) -> Result<Connection
             listing = Some(begun.time()?);
             over_ended.push(bed.insert_over_ended(driver, connections)?);
         }
-        ensure!(held >= connections / 100 * 95, "of {connections} connections only {held} were held");
+        // Some of the random ones are the same, and of a table that is nearly full some buckets are.
+        ensure!(held >= connections / 10 * 9, "of {connections} connections only {held} were held");
         if fewest.is_empty() {
             fewest.clone_from(&lookup);
         }
@@ -148,6 +149,8 @@ impl Bed {
 
 /// Nanoseconds over the baseline.
 fn over(driver: &mut Driver, trial: &Trial, run: Run<'_>) -> Result<f64> {
+    // What the table before has pushed out of the caches comes back in: it is the same for both.
+    driver.baseline(run)?;
     let baseline = driver.baseline(run)?;
     Ok(driver.subject(trial.entry(), run)? - baseline)
 }
