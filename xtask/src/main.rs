@@ -9,6 +9,7 @@
 mod bench;
 mod build;
 mod demo;
+mod dist;
 mod faults;
 mod fuzz;
 mod lint;
@@ -45,6 +46,8 @@ enum Command {
     Test(test::Arguments),
     /// Run the tests on other kernels, in virtual machines (sets up qemu and builds first)
     Vm(vm::Arguments),
+    /// Pack a Debian package: a static program, units, manual pages, dashboards, bill of materials, licences
+    Dist(dist::Arguments),
     /// Measure what packets cost, beside a baseline, the kernel and nftables (sets up and builds first)
     Bench(bench::Arguments),
     /// Put faults into a copy of the tree, one at a time, and report which test sees each
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Setup(arguments) => setup::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Build(arguments) => build::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Dist(arguments) => dist::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),

@@ -10,6 +10,7 @@ mod export;
 mod flows;
 mod instance;
 mod labels;
+mod manual;
 mod plan;
 mod reach;
 mod replay;
@@ -70,6 +71,7 @@ enum Command {
     Export(export::Export),
     Schema(schema::Schema),
     Completions(completions::Completions),
+    Manual(manual::Manual),
 }
 
 impl Cli {
@@ -89,6 +91,7 @@ impl Cli {
             Command::Replay(command) => command.run(self.format.plain()?),
             Command::Export(command) => command.run(self.format.plain()?),
             Command::Completions(command) => command.run(),
+            Command::Manual(command) => command.run(),
         }
     }
 }
