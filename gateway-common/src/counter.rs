@@ -12,13 +12,31 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// Counters of one ordered pair of segments, one for each reason. The pair's index is
-/// `source * segments + destination`. A packet bumps exactly one of these.
+/// Counters of one ordered pair of segments, one for each reason. A packet bumps exactly one of these.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairCounters {
     /// Indexed by [`Reason`].
     pub by_reason: [Counter; Reason::COUNT],
+}
+
+/// Destinations that share one element of the pair counters: each element of a per-CPU array is allocated by
+/// itself, and found through a table of them.
+pub const PAIRS_PER_ELEMENT: usize = 16;
+
+/// Counters of the pairs of one source segment and [`PAIRS_PER_ELEMENT`] consecutive destinations.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairRow {
+    /// Indexed by the destination's number modulo [`PAIRS_PER_ELEMENT`].
+    pub by_destination: [PairCounters; PAIRS_PER_ELEMENT],
+}
+
+/// Elements that the pair counters of one source segment take, where there are so many `segments`. Element
+/// `source * pair_elements(segments) + destination / PAIRS_PER_ELEMENT` has the pair.
+#[inline(always)]
+pub const fn pair_elements(segments: u32) -> u32 {
+    segments.div_ceil(PAIRS_PER_ELEMENT as u32)
 }
 
 /// Rules that share one element of the rule counters: a per-CPU element for each rule would

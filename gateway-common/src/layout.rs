@@ -80,7 +80,7 @@ pub mod generation {
     pub const QUARANTINES: &str = "QUARANTINES";
     /// Pages of `u64`, by segment: nanoseconds until which its glass is broken, 0 where it is whole.
     pub const BREAK_GLASS: &str = "BREAK_GLASS";
-    /// Per-CPU array of [`crate::counter::PairCounters`], by pair of segments.
+    /// Per-CPU array of [`crate::counter::PairRow`], by pair of segments.
     pub const PAIR_COUNTERS: &str = "PAIR_COUNTERS";
     /// Per-CPU array of [`crate::counter::RuleCounters`], by rule divided by
     /// [`crate::counter::RULES_PER_ELEMENT`].

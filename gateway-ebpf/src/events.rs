@@ -6,7 +6,7 @@ use aya_ebpf::programs::XdpContext;
 use gateway_common::event::Event;
 use gateway_common::reason::Verdict;
 
-use crate::maps::{EVENT_BUDGET, EVENT_GATE, EVENT_GATES, EVENTS, Gate};
+use crate::maps::{EVENT_BUDGET, EVENT_GATE, EVENT_GATES, EVENTS, GATES_PER_ELEMENT, Gate};
 use crate::packet::{Link, Packet, protocol};
 use crate::work::Judgement;
 use crate::{budget, config, frame, health, transport};
@@ -72,9 +72,9 @@ fn admitted(judgement: &Judgement, packet: &Packet, now: u64) -> Option<u64> {
         ^ u64::from(judgement.reason as u8) << 8
         ^ u64::from(judgement.source);
     let slot = (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & (EVENT_GATES as u32 - 1);
-    let gate: *mut Gate = EVENT_GATE.get_ptr_mut(slot)?;
-    // SAFETY: this CPU's element, which no other writes.
-    let gate = unsafe { &mut *gate };
+    let gates = EVENT_GATE.get_ptr_mut(slot / GATES_PER_ELEMENT as u32)?.cast::<Gate>();
+    // SAFETY: a gate of this CPU's element, which no other writes.
+    let gate = unsafe { &mut *gates.add(slot as usize % GATES_PER_ELEMENT) };
     if gate.last != 0 && now.wrapping_sub(gate.last) < INTERVAL {
         gate.held_back += 1;
         return None;

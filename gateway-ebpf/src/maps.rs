@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LruHashMap, PerCpuArray, Progra
 use aya_ebpf::macros::btf_map;
 use gateway_common::condition::{Choice, Condition};
 use gateway_common::connection::Bucket;
-use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
+use gateway_common::counter::{Counter, Health, PairRow, RuleCounters};
 use gateway_common::event::Event;
 use gateway_common::forward::{Exit, Leg, StationKey, TagKey, Tags};
 use gateway_common::fragment::{Fragment, FragmentKey};
@@ -71,7 +71,7 @@ pub(crate) static QUARANTINES: Array<[u32; PAGE], 1, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static BREAK_GLASS: Array<[u64; PAGE], 1, MMAPABLE> = Array::new();
 #[btf_map]
-pub(crate) static PAIR_COUNTERS: PerCpuArray<PairCounters, 1> = PerCpuArray::new();
+pub(crate) static PAIR_COUNTERS: PerCpuArray<PairRow, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static RULE_COUNTERS: PerCpuArray<RuleCounters, 1> = PerCpuArray::new();
 
@@ -112,6 +112,9 @@ pub(crate) struct Gate {
 pub(crate) const NEIGHBOUR_BUDGETS: usize = 1024;
 /// Flows of drops that are told apart, by hash, so that a flood of one does not hide the others.
 pub(crate) const EVENT_GATES: usize = 4096;
+/// Gates of one element: elements are allocated one by one, and found through a table as large as they are many.
+/// What a CPU has of one is 32 KiB at most (`PCPU_MIN_UNIT_SIZE`, include/linux/percpu.h).
+pub(crate) const GATES_PER_ELEMENT: usize = 2048;
 
 /// Where the walk through IPv6 extension headers ended.
 #[btf_map]
@@ -121,7 +124,8 @@ pub(crate) static NEIGHBOUR_BUDGET: PerCpuArray<Budget, NEIGHBOUR_BUDGETS> = Per
 #[btf_map]
 pub(crate) static EVENT_BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
 #[btf_map]
-pub(crate) static EVENT_GATE: PerCpuArray<Gate, EVENT_GATES> = PerCpuArray::new();
+pub(crate) static EVENT_GATE: PerCpuArray<[Gate; GATES_PER_ELEMENT], { EVENT_GATES / GATES_PER_ELEMENT }> =
+    PerCpuArray::new();
 
 /// Value `index` of a table that is kept in pages.
 #[inline(always)]

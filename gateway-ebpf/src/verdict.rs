@@ -1,7 +1,9 @@
 //! From judgement to verdict: the modes decide, one counter counts, an event reports.
 
 use aya_ebpf::programs::XdpContext;
-use gateway_common::counter::{Counter, PairCounters, RULES_PER_ELEMENT, RuleCounters};
+use gateway_common::counter::{
+    Counter, PAIRS_PER_ELEMENT, PairCounters, RULES_PER_ELEMENT, RuleCounters, pair_elements,
+};
 use gateway_common::place::SEGMENT_UNKNOWN;
 use gateway_common::reason::{Mode, Verdict};
 use gateway_common::table::NO_RULE;
@@ -62,13 +64,16 @@ fn mode(segment: u16) -> Mode {
 
 #[inline(always)]
 fn count(judgement: &Judgement, bytes: u64) {
-    let pair = u32::from(judgement.source) * config::segments() + u32::from(judgement.destination);
-    if let Some(counters) = PAIR_COUNTERS.get_ptr_mut(pair) {
+    let row = u32::from(judgement.source) * pair_elements(config::segments());
+    if let Some(pairs) =
+        PAIR_COUNTERS.get_ptr_mut(row + u32::from(judgement.destination) / PAIRS_PER_ELEMENT as u32)
+    {
         // The compiler knows that a reason is one; the verifier wants to see it.
         let slot = frame::opaque(judgement.reason as usize);
         if slot < size_of::<PairCounters>() / size_of::<Counter>() {
-            // SAFETY: this CPU's element, and a slot within it.
-            unsafe { add(counters.cast::<Counter>().add(slot), bytes) };
+            let pair = judgement.destination as usize % PAIRS_PER_ELEMENT;
+            // SAFETY: this CPU's element, and a pair and slot within it.
+            unsafe { add(pairs.cast::<PairCounters>().add(pair).cast::<Counter>().add(slot), bytes) };
         }
     }
     if judgement.rule != NO_RULE

@@ -5,7 +5,10 @@ use std::io;
 use std::os::fd::AsFd;
 
 use aya::maps::MapData;
-use gateway_common::counter::{Counter, Health, PairCounters, RULES_PER_ELEMENT, RuleCounters};
+use gateway_common::counter::{
+    Counter, Health, PAIRS_PER_ELEMENT, PairRow, RULES_PER_ELEMENT, RuleCounters, pair_elements,
+};
+use gateway_common::place::SEGMENT_LIMIT;
 use gateway_common::reason::{Reason, Verdict};
 
 use super::error::DataplaneError;
@@ -77,9 +80,12 @@ pub(super) fn read_generation(
     manifest: Option<&Manifest>,
 ) -> Result<Counts, DataplaneError> {
     let mut by_pair: BTreeMap<(u32, usize), Counter> = BTreeMap::new();
-    let pair_count = each_cpu::<PairCounters>(pairs, |index, cpu| {
-        for (reason, counter) in cpu.by_reason.iter().enumerate().filter(|(_, counter)| counter.packets > 0) {
-            add(by_pair.entry((index, reason)).or_default(), *counter);
+    let elements = each_cpu::<PairRow>(pairs, |index, cpu| {
+        for (pair, counters) in (index * PAIRS_PER_ELEMENT as u32..).zip(&cpu.by_destination) {
+            let counted = counters.by_reason.iter().enumerate().filter(|(_, counter)| counter.packets > 0);
+            for (reason, counter) in counted {
+                add(by_pair.entry((pair, reason)).or_default(), *counter);
+            }
         }
     })?;
     let mut by_rule: BTreeMap<usize, Counter> = BTreeMap::new();
@@ -89,7 +95,9 @@ pub(super) fn read_generation(
         }
     })?;
 
-    let segments = pair_count.isqrt().max(1);
+    // Each number of segments takes another number of elements.
+    let segments = (1..=SEGMENT_LIMIT as u32).find(|&count| count * pair_elements(count) >= elements);
+    let row = pair_elements(segments.unwrap_or(1)) * PAIRS_PER_ELEMENT as u32;
     let segment = |number: u32| {
         let entry = manifest.and_then(|manifest| manifest.segments.get(number as usize));
         entry.map_or_else(|| format!("#{number}"), |entry| entry.name.clone())
@@ -101,7 +109,7 @@ pub(super) fn read_generation(
     let mut counts = Counts::default();
     for ((pair, reason), counter) in by_pair {
         let Some(&reason) = Reason::ALL.get(reason) else { continue };
-        let (source, destination) = (pair / segments, pair % segments);
+        let (source, destination) = (pair / row, pair % row);
         let key = PairKey {
             source: segment(source),
             destination: segment(destination),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gateway_common::condition::{Choice, Condition};
 use gateway_common::connection::Bucket;
-use gateway_common::counter::{Counter, Health, PairCounters, RuleCounters};
+use gateway_common::counter::{Counter, Health, PairRow, RuleCounters};
 use gateway_common::event::Event;
 use gateway_common::forward::{Exit, Leg, TagKey, Tags};
 use gateway_common::place::{Place, PlaceKey};
@@ -62,7 +62,7 @@ unsafe impl Plain for Event {}
 // SAFETY: as above.
 unsafe impl Plain for Health {}
 // SAFETY: as above.
-unsafe impl Plain for PairCounters {}
+unsafe impl Plain for PairRow {}
 // SAFETY: as above.
 unsafe impl Plain for Place {}
 // SAFETY: as above.

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Map, MapData};
-use gateway_common::counter::RULES_PER_ELEMENT;
+use gateway_common::counter::{RULES_PER_ELEMENT, pair_elements};
 use gateway_common::layout::generation;
 use gateway_common::place::PlaceKey;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -48,8 +48,8 @@ pub(super) fn sizes(
     for (name, bytes) in arrays(image) {
         sizes.push((name, bytes.len().div_ceil(element(name)?.max(1))));
     }
-    let segments = image.manifest.segments.len();
-    sizes.push((generation::PAIR_COUNTERS, segments * segments));
+    let rows = image.config.segments * pair_elements(image.config.segments);
+    sizes.push((generation::PAIR_COUNTERS, rows as usize));
     sizes.push((generation::RULE_COUNTERS, image.manifest.rules.len().div_ceil(RULES_PER_ELEMENT)));
     // Twice the room: an interface that is made anew has other places before its old ones go.
     sizes.push((generation::PLACES, image.places.len() * 2));
