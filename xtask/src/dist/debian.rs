@@ -139,7 +139,8 @@ fn kibibytes(folder: &Path) -> Result<u64> {
 /// Copies a file, or a folder with all that is in it.
 fn put_all(from: &Path, to: &Path) -> Result<()> {
     if !from.is_dir() {
-        return put(from, to, 0o644);
+        let mode = fs::metadata(from).with_context(|| format!("no {}", from.display()))?.permissions().mode();
+        return put(from, to, if mode & 0o100 == 0 { 0o644 } else { 0o755 });
     }
     for entry in fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
         let entry = entry?;
