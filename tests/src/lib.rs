@@ -5,12 +5,14 @@
 
 pub mod dicom;
 pub mod frames;
+pub mod grafana;
 pub mod hospital;
 pub mod metrics;
 pub mod namespace;
 pub mod peers;
 pub mod policy;
 pub mod prometheus;
+pub mod proxy;
 pub mod repository;
 pub mod run;
 pub mod service;

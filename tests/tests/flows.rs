@@ -125,3 +125,32 @@ fn a_follower_is_told_what_is_new() {
     follower.wait().unwrap();
     drop(again);
 }
+
+/// One snapshot where standard output is no terminal: exact rates by pair, and who is blocked.
+#[test]
+fn top_shows_the_busiest_and_the_most_blocked() {
+    let hospital = Hospital::build().unwrap();
+    let setting = Setting::new(&hospital, service::binary().unwrap());
+    let service = setting.start(&policy::hospital()).unwrap();
+    let host = |name| hospital.host(name);
+    let names = Datagrams::start(host("pump"), host("infrastructure"), 53, Duration::from_millis(5)).unwrap();
+    assert!(names.wait_for_arrival(SOON));
+    let calls = Datagrams::start(host("pump"), host("attacker"), 53, Duration::from_millis(20)).unwrap();
+    let text = setting.call(&["top", "--interval", "1s", "--format", "json"]).unwrap();
+    let snapshot: Value = serde_json::from_str(&text).unwrap();
+    let pairs = snapshot["pairs"].as_array().unwrap();
+    assert_eq!(
+        (&pairs[0]["source"], &pairs[0]["destination"]),
+        (&"pumps".into(), &"infrastructure".into()),
+        "{text}"
+    );
+    assert!(pairs[0]["packets_per_second"].as_f64().unwrap() > 50.0, "{text}");
+    let blocked = pairs.iter().find(|pair| pair["verdict"] == "drop").unwrap();
+    assert_eq!((&blocked["destination"], &blocked["reason"]), (&"wan".into(), &"no-flow".into()));
+    assert_eq!(snapshot["blocked"][0]["service"], "udp/53", "{text}");
+    assert_eq!(snapshot["rules"][0]["rule"], "clinical-basics", "{text}");
+    let page = setting.call(&["top", "--interval", "500ms"]).unwrap();
+    assert!(page.contains("pumps -> infrastructure") && page.contains("pumps -> wan"), "{page}");
+    (names.finish().unwrap(), calls.finish().unwrap());
+    drop(service);
+}

@@ -1,6 +1,6 @@
 //! `clinigate flows`: what passes and what is blocked, now.
 
-mod text;
+pub(super) mod text;
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};

@@ -18,6 +18,7 @@ mod run;
 mod schema;
 mod status;
 mod test;
+mod top;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -61,6 +62,7 @@ enum Command {
     Apply(apply::Apply),
     Status(status::Status),
     Flows(flows::Flows),
+    Top(top::Top),
     Detach(detach::Detach),
     Check(check::Check),
     Test(test::Test),
@@ -81,6 +83,7 @@ impl Cli {
             Command::Apply(command) => command.run(self.format.plain()?),
             Command::Status(command) => command.run(self.format.plain()?),
             Command::Flows(command) => command.run(self.format.plain()?),
+            Command::Top(command) => command.run(self.format.plain()?),
             Command::Detach(command) => command.run(self.format.plain()?),
             Command::Check(command) => command.run(self.format.plain()?),
             Command::Test(command) => command.run(self.format),

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -20,6 +20,10 @@ use crate::expectations::{self, Expectation, Expected};
 use crate::growth::Growth;
 use crate::peers::Servers;
 use crate::table::{self, Row};
+use crate::watch::{self, Watchers};
+
+/// How long the service may take to be ready.
+const READY: Duration = Duration::from_secs(20);
 
 /// What the excerpt of the metrics shows.
 const EXCERPT: &[&str] = &[
@@ -38,6 +42,10 @@ pub(crate) struct Demo {
     /// Leave the hospital running at the end, to look around in
     #[arg(long)]
     keep: bool,
+    /// Instead of trying everything once: keep the hospital at work, with Prometheus and, where it is installed,
+    /// Grafana beside it, until ctrl-c
+    #[arg(long, conflicts_with_all = ["keep", "without"])]
+    watch: bool,
     /// Leave Clinigate out: everything, the forbidden too, must then pass, which shows that
     /// nothing else stops it
     #[arg(long)]
@@ -76,7 +84,11 @@ impl Demo {
         let scene = Scene { hospital, servers, image };
         let Some(binary) = binary else { return try_unprotected(&scene) };
         let setting = Setting::new(&scene.hospital, binary);
-        let service = setting.start(&self.policy(&scene.hospital)?)?;
+        let policy = self.policy(&scene.hospital)?;
+        if self.watch {
+            return watch(&scene, &setting, &policy);
+        }
+        let service = setting.start(&policy)?;
         table::say(&format!("hospital of {} hosts is up, clinigate enforces", scene.hospital.hosts().len()))?;
 
         let first = setting.metrics()?;
@@ -117,6 +129,17 @@ impl Demo {
         fs::write(copy.join("forwarding.yaml"), "settings: { forwarding: xdp }\n")?;
         Ok(copy)
     }
+}
+
+/// Works until a signal ends the process.
+fn watch(scene: &Scene, setting: &Setting, policy: &Path) -> Result<ExitCode> {
+    // Who talks is learned in a minute, so that a new one can be seen in the demo.
+    let options = ["--policy".as_ref(), policy.as_os_str(), "--learn-talkers".as_ref(), "1m".as_ref()];
+    let mut service = setting.run(options)?;
+    service.wait_ready(READY)?;
+    table::say(&format!("hospital of {} hosts is up, clinigate enforces", scene.hospital.hosts().len()))?;
+    let _watchers = Watchers::start(scene, setting)?;
+    match watch::go_on(scene)? {}
 }
 
 /// What came of one line.

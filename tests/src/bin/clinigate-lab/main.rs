@@ -6,6 +6,7 @@ mod expectations;
 mod growth;
 mod peers;
 mod table;
+mod watch;
 
 use std::process::ExitCode;
 
