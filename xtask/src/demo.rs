@@ -13,7 +13,8 @@ const LAB: &str = "clinigate-lab";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Passed on to the lab: `--keep` leaves the hospital running to look around in
+    /// Passed on to the lab: `--keep` leaves the hospital running to look around in, `--watch` keeps it at work beside
+    /// Prometheus and Grafana
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     lab: Vec<String>,
 }

@@ -253,6 +253,7 @@ mod tests {
             [("denied", "10".to_owned(), "8000".to_owned()), ("flow", "3".to_owned(), "2400".to_owned())]
         );
         let page = text::render(&snapshot, None);
+        assert!(page.contains("10.0 dropped, 0.0 audited"), "{page}");
         assert!(page.contains("ct -> pacs") && page.contains("denied"), "{page}");
         let small = text::render(&snapshot, Some((10, 30)));
         assert!(

@@ -86,7 +86,8 @@ pub(in crate::cli) fn why(flow: &Flow) -> String {
     }
 }
 
-fn how_much(flow: &Flow) -> String {
+/// Packets or connections.
+pub(in crate::cli) fn how_much(flow: &Flow) -> String {
     let count = |number: u64, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
     let amounts = [(flow.packets, "packet"), (flow.connections, "connection")];
     let amounts = amounts.into_iter().filter_map(|(number, what)| Some(count(number?, what)));

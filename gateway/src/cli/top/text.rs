@@ -28,7 +28,8 @@ pub(super) fn render(snapshot: &Snapshot, size: Option<(usize, usize)>) -> Strin
 fn head(snapshot: &Snapshot) -> String {
     let rate = |verdict: &str| -> f64 {
         let pairs = snapshot.pairs.iter().filter(|pair| pair.verdict == verdict);
-        pairs.map(|pair| pair.packets_per_second).sum()
+        // Not `sum`: that of nothing is -0.
+        pairs.fold(0.0, |sum, pair| sum + pair.packets_per_second)
     };
     let clock = snapshot.at.get(11..19).unwrap_or_default();
     let lost = if snapshot.events_lost > 0 {
@@ -97,8 +98,7 @@ fn flows(snapshot: &Snapshot, lines: usize) -> Vec<[String; 4]> {
             ),
             end(&blocked.destination_segment, &blocked.destination_device, blocked.destination, None),
         );
-        let packets = blocked.packets.unwrap_or_default();
-        [format!("{from} -> {to}"), format!("{packets} packets"), flow::service(blocked), flow::why(blocked)]
+        [format!("{from} -> {to}"), flow::how_much(blocked), flow::service(blocked), flow::why(blocked)]
     };
     snapshot.blocked.iter().take(lines).map(row).collect()
 }

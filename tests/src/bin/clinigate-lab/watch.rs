@@ -44,7 +44,7 @@ impl Watchers {
         }
         for (what, command) in [
             ("what is blocked", "flows --blocked --follow"),
-            ("busiest and blocked", "top"),
+            ("who is busiest", "top"),
             ("what is in force", "status"),
         ] {
             table::say(&format!("  {what:<18} {}", setting.spell(command)))?;
