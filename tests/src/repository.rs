@@ -54,7 +54,7 @@ impl Repository {
         let path = self.directory.join("allowed-signers");
         let mut text = String::new();
         for (name, key) in keys {
-            text += &format!("{name} namespaces=\"git\" {}", fs::read_to_string(key.public())?);
+            text.extend([name, " namespaces=\"git\" ", &fs::read_to_string(key.public())?]);
         }
         fs::write(&path, text)?;
         Ok(path)

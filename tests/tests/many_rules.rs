@@ -269,7 +269,7 @@ fn write(
 
 /// Puts a policy in force; milliseconds from its text on.
 fn apply(setting: &Setting, policy: &Path) -> u64 {
-    let request = Request::Apply { dir: policy.to_owned() };
+    let request = Request::Apply { dir: policy.to_owned(), confirm_within_s: None };
     match Client::connect(&setting.socket()).unwrap().ask(&request, PATIENCE).unwrap() {
         Reply::Applied { change } if !change.unchanged => change.took_ms,
         other => panic!("{other:?}"),

@@ -11,6 +11,7 @@ use clap::Args;
 use super::instance::Instance;
 use super::{Format, Outcome, print, print_json};
 use crate::daemon::control::{Change, Client, ErrorKind, Permission, Reply, Request};
+use crate::duration;
 use crate::policy;
 use crate::policy::render::Report;
 
@@ -33,12 +34,16 @@ pub(super) struct Apply {
     /// Where a repository is followed: take its newest commit, also if it does not come after the last accepted one.
     #[arg(long, conflicts_with = "directory")]
     accept_rewritten: bool,
+    /// Go back to the policy before by itself, unless `clinigate confirm` is called within this time.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    confirm_within: Option<Duration>,
     #[command(flatten)]
     instance: Instance,
 }
 
 impl Apply {
     pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
+        let confirm_within_s = self.confirm_within.map(|within| within.as_secs());
         let request = match &self.directory {
             Some(directory) => {
                 if !is_sound(directory)? {
@@ -46,9 +51,14 @@ impl Apply {
                 }
                 Request::Apply {
                     dir: std::path::absolute(directory).context("the current directory is gone")?,
+                    confirm_within_s,
                 }
             }
-            None => Request::Reload { allow: self.allow.clone(), rewritten: self.accept_rewritten },
+            None => Request::Reload {
+                allow: self.allow.clone(),
+                rewritten: self.accept_rewritten,
+                confirm_within_s,
+            },
         };
         match Client::connect(&self.instance.socket)?.ask(&request, PATIENCE)? {
             Reply::Applied { change } => {
@@ -84,13 +94,18 @@ fn is_sound(directory: &Path) -> anyhow::Result<bool> {
     Ok(loaded.policy.is_some())
 }
 
-fn text(change: &Change) -> String {
+pub(super) fn text(change: &Change) -> String {
     let hash = change.policy_hash.get(..12).unwrap_or(&change.policy_hash);
     if change.unchanged {
         return format!("generation {} is in force already (hash {hash})\n", change.generation);
     }
     let mut text =
         format!("generation {} is in force, after {} ms (hash {hash})\n", change.generation, change.took_ms);
+    if let Some(within) = change.confirm_within_s {
+        let within = duration::words(Duration::from_secs(within));
+        writeln!(text, "it goes back in {within}, unless you call: clinigate confirm")
+            .expect("writing to a String does not fail");
+    }
     for (what, interfaces) in [("attached", &change.attached), ("detached", &change.detached)] {
         if !interfaces.is_empty() {
             writeln!(text, "{what}: {}", interfaces.join(", ")).expect("writing to a String does not fail");

@@ -4,18 +4,22 @@
 mod apply;
 mod check;
 mod completions;
+mod confirm;
 mod detach;
 pub(crate) mod explain;
 mod export;
 mod flows;
+mod generations;
 mod instance;
 mod labels;
 mod manual;
 mod plan;
 mod reach;
 mod replay;
+mod rollback;
 mod run;
 mod schema;
+mod standby;
 mod status;
 mod test;
 mod top;
@@ -60,6 +64,9 @@ struct Cli {
 enum Command {
     Run(Box<run::Run>),
     Apply(apply::Apply),
+    Confirm(confirm::Confirm),
+    Rollback(rollback::Rollback),
+    Generations(generations::Generations),
     Status(status::Status),
     Flows(flows::Flows),
     Top(top::Top),
@@ -74,6 +81,8 @@ enum Command {
     Schema(schema::Schema),
     Completions(completions::Completions),
     Manual(manual::Manual),
+    #[command(hide = true)]
+    StandBy(standby::StandBy),
 }
 
 impl Cli {
@@ -81,6 +90,9 @@ impl Cli {
         match self.command {
             Command::Run(command) => command.run(),
             Command::Apply(command) => command.run(self.format.plain()?),
+            Command::Confirm(command) => command.run(self.format.plain()?),
+            Command::Rollback(command) => command.run(self.format.plain()?),
+            Command::Generations(command) => command.run(self.format.plain()?),
             Command::Status(command) => command.run(self.format.plain()?),
             Command::Flows(command) => command.run(self.format.plain()?),
             Command::Top(command) => command.run(self.format.plain()?),
@@ -95,6 +107,7 @@ impl Cli {
             Command::Export(command) => command.run(self.format.plain()?),
             Command::Completions(command) => command.run(),
             Command::Manual(command) => command.run(),
+            Command::StandBy(command) => command.run(),
         }
     }
 }

@@ -57,11 +57,20 @@ pub(super) struct Run {
 
 /// See [`XdpMode`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Mode {
+pub(super) enum Mode {
     /// By the driver.
     Native,
     /// By the stack.
     Generic,
+}
+
+impl From<Mode> for XdpMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Native => Self::Native,
+            Mode::Generic => Self::Generic,
+        }
+    }
 }
 
 impl Run {
@@ -77,14 +86,14 @@ impl Run {
         let selection = self.labels.selection()?;
         let event_log = self.watching.event_log()?;
         logging::init(self.log_format, self.trace)?;
-        let xdp_mode = match self.xdp_mode {
-            Mode::Native => XdpMode::Native,
-            Mode::Generic => XdpMode::Generic,
-        };
         daemon::run(Settings {
             source,
             selection,
-            dataplane: Options { xdp_mode, trace: self.trace, ..self.instance.options() },
+            dataplane: Options {
+                xdp_mode: self.xdp_mode.into(),
+                trace: self.trace,
+                ..self.instance.options()
+            },
             socket: self.instance.socket,
             readers,
             metrics: self.metrics,

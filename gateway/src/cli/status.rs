@@ -13,12 +13,14 @@ use super::{Format, Outcome, print, print_json};
 use crate::daemon::Look;
 use crate::daemon::control::{Client, ClientError, Reply, Request};
 use crate::daemon::status::Status as Report;
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, DataplaneError};
 
 /// The service may be compiling a large policy just now.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the service is asked, and how long is waited in between.
 const ATTEMPTS: u32 = 3;
+/// How often pins are asked for that somebody else owns just now.
+const OWNED_ATTEMPTS: u32 = 50;
 /// See [`ATTEMPTS`].
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -75,8 +77,15 @@ impl Status {
         if !self.instance.is_present()? {
             return Ok(Report::default());
         }
-        let dataplane = Dataplane::open(self.instance.options())?;
-        Ok(Look::at(&dataplane)?.status())
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match Dataplane::open(self.instance.options()) {
+                // Somebody takes an unconfirmed change back, or looks, too.
+                Err(DataplaneError::Owned { .. }) if attempts < OWNED_ATTEMPTS => std::thread::sleep(PAUSE),
+                other => return Ok(Look::at(&other?)?.status()),
+            }
+        }
     }
 }
 

@@ -24,26 +24,42 @@ pub(super) struct Origin {
     pub(super) commit: Option<String>,
 }
 
-const DIRECTORY: &str = "last-good";
-const NEXT: &str = "last-good.next";
+/// Which text is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// That of the last policy that came into force to stay.
+    LastGood,
+    /// That of one that waits for its confirmation.
+    Unconfirmed,
+}
+
+impl Kept {
+    fn directory(self) -> &'static str {
+        match self {
+            Self::LastGood => "last-good",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+}
+
 const POLICY: &str = "policy";
 const ORIGIN: &str = "origin.json";
 
 /// Where the kept text stands.
-pub(super) fn directory(state: &Path) -> PathBuf {
-    state.join(DIRECTORY).join(POLICY)
+pub(super) fn directory(state: &Path, kept: Kept) -> PathBuf {
+    state.join(kept.directory()).join(POLICY)
 }
 
 /// Where the kept policy came from; `None` where none is kept.
 pub(super) fn origin(state: &Path) -> Option<Origin> {
-    let text = fs::read(state.join(DIRECTORY).join(ORIGIN)).ok()?;
+    let text = fs::read(state.join(Kept::LastGood.directory()).join(ORIGIN)).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
 /// Keeps a policy in place of the one before. The text is on disk when this returns.
-pub(super) fn keep(state: &Path, files: &[SourceFile], origin: &Origin) -> io::Result<()> {
-    let next = state.join(NEXT);
-    remove(&next)?;
+pub(super) fn keep(state: &Path, kept: Kept, files: &[SourceFile], origin: &Origin) -> io::Result<()> {
+    let next = state.join(format!("{}.next", kept.directory()));
+    remove_tree(&next)?;
     let policy = next.join(POLICY);
     fs::create_dir_all(&policy)?;
     for file in files {
@@ -55,14 +71,30 @@ pub(super) fn keep(state: &Path, files: &[SourceFile], origin: &Origin) -> io::R
     }
     write(&next.join(ORIGIN), &serde_json::to_vec_pretty(origin)?)?;
 
-    let current = state.join(DIRECTORY);
+    exchange(state, &next, &state.join(kept.directory()))
+}
+
+/// The policy that waited for its confirmation is the last good one from now on.
+pub(super) fn promote(state: &Path) -> io::Result<()> {
+    let [unconfirmed, last_good] =
+        [Kept::Unconfirmed, Kept::LastGood].map(|kept| state.join(kept.directory()));
+    exchange(state, &unconfirmed, &last_good)
+}
+
+/// Forgets a policy.
+pub(super) fn remove(state: &Path, kept: Kept) -> io::Result<()> {
+    remove_tree(&state.join(kept.directory()))
+}
+
+/// Puts a directory in another's place, and removes the other.
+fn exchange(state: &Path, next: &Path, current: &Path) -> io::Result<()> {
     if current.exists() {
-        renameat2(AT_FDCWD, &next, AT_FDCWD, &current, RenameFlags::RENAME_EXCHANGE)?;
+        renameat2(AT_FDCWD, next, AT_FDCWD, current, RenameFlags::RENAME_EXCHANGE)?;
     } else {
-        fs::rename(&next, &current)?;
+        fs::rename(next, current)?;
     }
     File::open(state)?.sync_all()?;
-    remove(&next)
+    remove_tree(next)
 }
 
 /// The name of a policy file, which must not lead out of its directory.
@@ -78,7 +110,7 @@ fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -103,25 +135,25 @@ mod tests {
         assert_eq!(origin(state.path()), None);
         for text in ["first", "second", "third"] {
             let (files, from) = policy(text);
-            keep(state.path(), &files, &from).unwrap();
+            keep(state.path(), Kept::LastGood, &files, &from).unwrap();
             assert_eq!(origin(state.path()), Some(from));
-            let kept = directory(state.path());
+            let kept = directory(state.path(), Kept::LastGood);
             assert_eq!(fs::read_to_string(kept.join("a.yaml")).unwrap(), text);
             assert_eq!(fs::read_to_string(kept.join("wards/b.yaml")).unwrap(), "b");
         }
-        assert!(!state.path().join(NEXT).exists(), "nothing is left behind");
+        assert!(!state.path().join("last-good.next").exists(), "nothing is left behind");
     }
 
     #[test]
     fn a_half_written_one_does_not_count() {
         let state = tempfile::tempdir().unwrap();
         let (files, from) = policy("whole");
-        keep(state.path(), &files, &from).unwrap();
-        fs::create_dir_all(state.path().join(NEXT).join(POLICY)).unwrap();
-        fs::write(state.path().join(NEXT).join(POLICY).join("a.yaml"), "hal").unwrap();
+        keep(state.path(), Kept::LastGood, &files, &from).unwrap();
+        fs::create_dir_all(state.path().join("last-good.next").join(POLICY)).unwrap();
+        fs::write(state.path().join("last-good.next").join(POLICY).join("a.yaml"), "hal").unwrap();
         assert_eq!(origin(state.path()), Some(from));
         let (files, from) = policy("next");
-        keep(state.path(), &files, &from).unwrap();
+        keep(state.path(), Kept::LastGood, &files, &from).unwrap();
         assert_eq!(origin(state.path()), Some(from));
     }
 
@@ -130,7 +162,10 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let (_, from) = policy("x");
         for name in ["../a.yaml", "/etc/a.yaml", "", "a/../../b"] {
-            assert!(keep(state.path(), &[SourceFile::new(name, "x")], &from).is_err(), "{name}");
+            assert!(
+                keep(state.path(), Kept::LastGood, &[SourceFile::new(name, "x")], &from).is_err(),
+                "{name}"
+            );
         }
         assert_eq!(origin(state.path()), None);
     }

@@ -109,6 +109,8 @@ impl Look {
             },
             last_apply: None,
             repository: None,
+            unconfirmed: None,
+            withdrawn: None,
             trouble: Vec::new(),
         }
     }

@@ -4,6 +4,7 @@ mod binary;
 mod commit;
 pub mod control;
 mod event_log;
+pub mod history;
 pub mod http;
 mod last_good;
 mod look;
@@ -17,9 +18,11 @@ pub mod review;
 mod run;
 mod running;
 mod service;
+mod standby;
 pub mod status;
 mod talkers;
 mod traces;
+mod unconfirmed;
 pub mod watching;
 
 use std::net::SocketAddr;
@@ -28,11 +31,14 @@ use std::time::Duration;
 
 use nix::unistd::Gid;
 
+use last_good::Kept;
+
 pub use look::Look;
 pub use prepare::{PrepareError, Text, with_addresses};
 pub use run::{Ended, RunError, run};
 pub use running::{Running, survey};
 pub use service::ChangeError;
+pub use standby::stand_by;
 
 use crate::dataplane;
 use crate::policy::Selection;
@@ -40,7 +46,8 @@ use crate::telemetry::event_log::EventLogSettings;
 
 /// Directory of the text of the last policy that came into force, below the state directory.
 pub fn kept_policy(state: &Path) -> PathBuf {
-    last_good::directory(state)
+    let unconfirmed = last_good::directory(state, Kept::Unconfirmed);
+    if unconfirmed.is_dir() { unconfirmed } else { last_good::directory(state, Kept::LastGood) }
 }
 
 /// Where a policy comes from.

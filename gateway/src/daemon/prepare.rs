@@ -21,6 +21,7 @@ use crate::policy::render::Report;
 use crate::policy::{self, Blob, LoadError, Loaded, Selection, SourceFile};
 
 use super::commit;
+use super::last_good::Origin;
 use super::repository::Commit;
 
 /// A policy's text, and what it is on this gateway.
@@ -198,6 +199,15 @@ impl Prepared {
     fn unless(&self, errors: &[Diagnostic], fault: Fault) -> Result<(), PrepareError> {
         let Text { source, files, .. } = &self.text;
         if errors.is_empty() { Ok(()) } else { Err(mistakes(source, files, errors, fault)) }
+    }
+
+    /// Where it came from, for the copy that the next boot may take.
+    pub(super) fn origin(&self) -> Origin {
+        Origin {
+            policy_hash: self.image.manifest.hash.clone(),
+            source: self.text.source.clone(),
+            commit: self.text.commit.clone(),
+        }
     }
 
     /// Sizes of the tables, by what they hold.

@@ -35,19 +35,23 @@ impl control::Handler for Handle {
             Request::Status {} => {
                 self.ask(Service::status).await.map(|status| Reply::Status { status: Box::new(status) })
             }
-            Request::Apply { dir } if dir.is_absolute() => {
-                self.ask(move |service| service.apply(&dir)).await.map(|change| Reply::Applied { change })
+            Request::Apply { dir, confirm_within_s } if dir.is_absolute() => {
+                let within = confirm_within_s.map(Duration::from_secs);
+                self.ask(move |service| service.apply(&dir, within))
+                    .await
+                    .map(|change| Reply::Applied { change })
             }
-            Request::Apply { dir } => {
+            Request::Apply { dir, .. } => {
                 let message = format!("{} is not an absolute path", dir.display());
                 return Reply::Error { kind: ErrorKind::Malformed, message };
             }
-            Request::Reload { allow, rewritten } => {
+            Request::Reload { allow, rewritten, confirm_within_s } => {
                 let allowed = Allowed {
                     cuts: allow.contains(&Permission::CutConnections),
                     widens: allow.contains(&Permission::WidenZones),
                 };
-                let wish = Wish { allowed, rewritten, ..Wish::default() };
+                let confirm_within = confirm_within_s.map(Duration::from_secs);
+                let wish = Wish { allowed, rewritten, by_hand: true, confirm_within };
                 self.ask(move |service| service.reload(wish)).await.map(|change| Reply::Applied { change })
             }
             Request::Flows { filter, seconds } => {
@@ -60,6 +64,13 @@ impl control::Handler for Handle {
             Request::Traffic {} => {
                 self.ask(Service::look).await.map(|look| Reply::Traffic { traffic: Traffic::of(&look) })
             }
+            Request::Confirm {} => {
+                self.ask(Service::confirm).await.map(|generation| Reply::Confirmed { generation })
+            }
+            Request::Rollback { back, generation } => self
+                .ask(move |service| service.rollback(back, generation))
+                .await
+                .map(|change| Reply::Applied { change }),
             Request::Detach {} => self.ask(Service::detach).await.map(|detached| Reply::Detached {
                 interfaces: detached.interfaces,
                 generations: detached.generations,

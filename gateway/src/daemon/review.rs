@@ -13,6 +13,9 @@ use crate::policy::model::Policy;
 /// Rules, sentences and groups that a plan names.
 const NAMED: usize = 20;
 
+/// Rules of both policies together that are compared for a record's sake, while somebody waits.
+const RULES_COMPARED: usize = 2_000;
+
 /// What a change of policy does, in short: part of a generation's record. `clinigate plan` says all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -38,6 +41,13 @@ impl Plan {
     /// What a change from `old`, which is in force, to `new` does.
     pub(super) fn of(options: &Options, old: &Policy, new: &Policy) -> Self {
         let mut plan = Self::default();
+        plan.compare(old, new);
+        plan.look_at_connections(options, old, new);
+        plan
+    }
+
+    fn compare(&mut self, old: &Policy, new: &Policy) {
+        let plan = self;
         match compare(old, new) {
             Ok(difference) => {
                 difference.effect().word().clone_into(&mut plan.effect);
@@ -54,6 +64,21 @@ impl Plan {
                 plan.unknown = Some(error.to_string());
             }
         }
+    }
+
+    /// What a change of the text does, whatever runs.
+    pub(super) fn of_text(old: &Policy, new: &Policy) -> Self {
+        if old.rules.len() + new.rules.len() > RULES_COMPARED {
+            let unknown = Some("there are too many rules to compare them at every change".to_owned());
+            return Self { effect: "unknown".to_owned(), unknown, ..Self::default() };
+        }
+        let mut plan = Self::default();
+        plan.compare(old, new);
+        plan
+    }
+
+    fn look_at_connections(&mut self, options: &Options, old: &Policy, new: &Policy) {
+        let plan = self;
         match running::survey(options, old, new, 0) {
             Ok(Running { cuts, .. }) => {
                 let of_use = |states: &std::collections::BTreeMap<State, u64>| -> u64 {
@@ -75,7 +100,6 @@ impl Plan {
             }
             Err(why) => plan.unknown = Some(why),
         }
-        plan
     }
 
     /// Where the text in force is not at hand.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::repository::Commit;
 use super::review::Plan;
+pub use super::unconfirmed::Withdrawn;
 
 /// The gateway at one moment. Times are milliseconds since 1970 (Unix time).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,12 @@ pub struct Status {
     /// The repository that is followed; absent where none is, and where no service runs.
     #[serde(default)]
     pub repository: Option<RepositoryStatus>,
+    /// What is in force waits for its confirmation.
+    #[serde(default)]
+    pub unconfirmed: Option<UnconfirmedStatus>,
+    /// A policy that was taken back, and does not come into force again by itself.
+    #[serde(default)]
+    pub withdrawn: Option<Withdrawn>,
     /// What keeps the policy in force from being held everywhere.
     pub trouble: Vec<String>,
 }
@@ -46,6 +53,19 @@ pub struct ServiceStatus {
     pub policy_dir: PathBuf,
     /// Where `/metrics` and `/healthz` are served.
     pub metrics: SocketAddr,
+}
+
+/// A change that goes back unless somebody confirms it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnconfirmedStatus {
+    /// The generation in force.
+    pub generation: u32,
+    /// Commit, where it is known.
+    pub commit: Option<String>,
+    /// Seconds within which it must be confirmed.
+    pub within_s: u64,
+    /// When it goes back.
+    pub until: u64,
 }
 
 /// The repository that is followed.
@@ -103,6 +123,10 @@ pub enum CommitState {
     Held,
     /// It cannot be put into force.
     Refused,
+    /// It was taken back.
+    Withdrawn,
+    /// It is in force, and waits for its confirmation.
+    Unconfirmed,
 }
 
 impl CommitState {
@@ -112,6 +136,8 @@ impl CommitState {
             Self::InForce => "in-force",
             Self::Held => "held",
             Self::Refused => "refused",
+            Self::Withdrawn => "withdrawn",
+            Self::Unconfirmed => "unconfirmed",
         }
     }
 }
@@ -227,11 +253,18 @@ impl RepositoryStatus {
             .fetch_error
             .as_ref()
             .map(|error| format!("the repository cannot be asked, the policy stays as it is: {error}"));
-        let head = self.head.as_ref().filter(|head| head.state != CommitState::InForce).map(|head| {
-            let id = head.commit.id.get(..12).unwrap_or(&head.commit.id);
-            let why = head.reasons.join(", ");
-            format!("the newest commit, {id}, is not in force, but {} ({why}): see below", head.state.name())
-        });
+        let head = self
+            .head
+            .as_ref()
+            .filter(|head| !matches!(head.state, CommitState::InForce | CommitState::Unconfirmed))
+            .map(|head| {
+                let id = head.commit.id.get(..12).unwrap_or(&head.commit.id);
+                let why = head.reasons.join(", ");
+                format!(
+                    "the newest commit, {id}, is not in force, but {} ({why}): see below",
+                    head.state.name()
+                )
+            });
         lost.into_iter().chain(head)
     }
 }
@@ -257,6 +290,18 @@ impl Status {
                 let why = if ifindex.is_some() { "nothing is attached" } else { "it does not exist" };
                 findings.push(format!("interface {name} is not enforced: {why}"));
             }
+        }
+        if let Some(unconfirmed) = &self.unconfirmed {
+            findings.push(format!(
+                "generation {} goes back by itself unless somebody confirms it: `clinigate confirm`",
+                unconfirmed.generation
+            ));
+        }
+        if let (Some(withdrawn), None) = (&self.withdrawn, &self.repository) {
+            findings.push(format!(
+                "a policy was taken back and is not taken up again by a restart: {}",
+                withdrawn.why
+            ));
         }
         if let Some(repository) = &self.repository {
             findings.extend(repository.findings());

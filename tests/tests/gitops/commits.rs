@@ -18,7 +18,6 @@ const PACE: Duration = Duration::from_millis(1);
 /// history, broken, against an invariant, against a test, or that would cut a running DICOM transfer or open
 /// zones, are refused or held, with the reason in status, metrics and log, and disturb no traffic.
 #[test]
-#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 fn what_comes_into_force_and_what_does_not() {
     let ward = Ward::build();
     let (repository, key) = (&ward.repository, Some(&ward.key));

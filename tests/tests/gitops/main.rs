@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests; the counts are meant to be read")]
 
 mod commits;
+mod confirm;
 mod trouble;
 mod ward;

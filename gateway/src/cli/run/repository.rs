@@ -43,6 +43,10 @@ pub(super) struct Repository {
     /// User names and passwords for https, one URL a line, as git-credential-store keeps them.
     #[arg(long, value_name = "FILE", requires = "repo")]
     credentials: Option<PathBuf>,
+    /// Have every commit go back by itself, unless `clinigate confirm` is called within this time. A trailer of
+    /// the commit, Clinigate-Confirm-Within, says the same for one.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, requires = "repo")]
+    confirm_within: Option<Duration>,
     /// Write what the newest commit is found to be into this file, as JSON.
     #[arg(long, value_name = "FILE", requires = "repo")]
     status_file: Option<PathBuf>,
@@ -72,7 +76,7 @@ impl Repository {
                 known_hosts: existing(self.known_hosts)?,
                 credentials: existing(self.credentials)?,
             },
-            confirm_within: None,
+            confirm_within: self.confirm_within,
             status_file: self.status_file.as_deref().map(absolute).transpose()?,
             hook: existing(self.hook)?,
         }))

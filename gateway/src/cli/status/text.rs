@@ -27,6 +27,24 @@ pub(super) fn render(status: &Status, now: u64) -> String {
         connections(&mut text, &status.connections);
         events(&mut text, status);
     }
+    if let Some(unconfirmed) = &status.unconfirmed {
+        let left = unconfirmed.until.saturating_sub(now) / 1000;
+        let commit =
+            unconfirmed.commit.as_deref().map_or_else(String::new, |id| format!(", commit {}", short(id)));
+        let words = format!("generation {}{commit}, goes back in {left} s", unconfirmed.generation);
+        line(&mut text, "Unconfirmed", &words);
+    }
+    if let Some(withdrawn) = &status.withdrawn {
+        let commit =
+            withdrawn.commit.as_deref().map_or_else(String::new, |id| format!(", commit {}", short(id)));
+        let words = format!(
+            "hash {}{commit}, {}: {}",
+            short(&withdrawn.policy_hash),
+            on(withdrawn.at, now),
+            withdrawn.why
+        );
+        line(&mut text, "Taken back", &words);
+    }
     if let Some(repository) = &status.repository {
         repository::render(&mut text, repository, now);
     }

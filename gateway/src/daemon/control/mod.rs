@@ -38,6 +38,9 @@ pub enum Request {
     Apply {
         /// Absolute path, read by the service.
         dir: PathBuf,
+        /// Seconds within which it must be confirmed; else it goes back by itself.
+        #[serde(default)]
+        confirm_within_s: Option<u64>,
     },
     /// Read the policy in force again from its directory, or ask the repository now.
     Reload {
@@ -47,6 +50,20 @@ pub enum Request {
         /// Also where it does not come after the last accepted one.
         #[serde(default)]
         rewritten: bool,
+        /// Seconds within which it must be confirmed; else it goes back by itself.
+        #[serde(default)]
+        confirm_within_s: Option<u64>,
+    },
+    /// A change that waits for its confirmation stays.
+    Confirm {},
+    /// Put an earlier policy into force.
+    Rollback {
+        /// How many changes back, where no generation is named.
+        #[serde(default = "one")]
+        back: u32,
+        /// That of this generation.
+        #[serde(default)]
+        generation: Option<u32>,
     },
     /// Who talks to whom, and who may not? Peers that may read may ask.
     Flows {
@@ -75,6 +92,8 @@ impl Request {
             Self::Status {} => "status",
             Self::Apply { .. } => "apply",
             Self::Reload { .. } => "reload",
+            Self::Confirm {} => "confirm",
+            Self::Rollback { .. } => "rollback",
             Self::Flows { .. } => "flows",
             Self::Traffic {} => "traffic",
             Self::Detach {} => "detach",
@@ -90,6 +109,10 @@ pub enum Permission {
     CutConnections,
     /// Open what crosses zones.
     WidenZones,
+}
+
+fn one() -> u32 {
+    1
 }
 
 fn default_window() -> u64 {
@@ -119,6 +142,11 @@ pub enum Reply {
     Traffic {
         /// Everything that was counted.
         traffic: Traffic,
+    },
+    /// To [`Request::Confirm`].
+    Confirmed {
+        /// The generation that stays.
+        generation: u32,
     },
     /// To [`Request::Detach`]: nothing is enforced any more, and the service ends.
     Detached {
@@ -171,6 +199,9 @@ pub struct Change {
     pub detached: Vec<String>,
     /// Warnings of the check.
     pub warnings: usize,
+    /// Seconds within which it must be confirmed; else it goes back by itself.
+    #[serde(default)]
+    pub confirm_within_s: Option<u64>,
 }
 
 #[cfg(test)]

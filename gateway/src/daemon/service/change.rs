@@ -1,34 +1,56 @@
 //! Policies into force: asked for, found in force, fallen back to.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
 use super::super::control::Change;
+use super::super::history::{self, Cause, Confirmation, Confirmed, Generation};
+use super::super::last_good::{self, Kept};
 use super::super::prepare::{PrepareError, Prepared, Text};
+use super::super::review::Plan;
 use super::super::status::LastApply;
-use super::super::{binary, last_good};
-use super::error::{ChangeError, chain};
+use super::super::{binary, standby};
+use super::error::{ChangeError, Obstacle, chain};
 use super::follow::Wish;
-use super::{Service, lock, milliseconds, unix_now};
+use super::{How, Service, lock, milliseconds, unix_now};
 use crate::dataplane::{self, Reconciled, Record};
 use crate::policy::Selection;
 
 impl Service {
     /// Puts the policy of a directory into force, unless it is in force already. On an error,
     /// what was in force still is.
-    pub(in crate::daemon) fn apply(&self, directory: &Path) -> Result<Change, ChangeError> {
+    pub(in crate::daemon) fn apply(
+        &self,
+        directory: &Path,
+        confirm_within: Option<Duration>,
+    ) -> Result<Change, ChangeError> {
         let _turn = lock(&self.changing);
         let begun = Instant::now();
-        let result = Text::read(directory, &self.settings.selection)
-            .map_err(ChangeError::from)
-            .and_then(|text| self.put(text, begun));
+        let how = How { confirm_within, ..How::of(Cause::Apply) };
+        let text = Text::read(directory, &self.settings.selection).map_err(ChangeError::from);
+        let result = text.and_then(|text| {
+            // By hand beside a repository: its newest commit does not come back by itself.
+            let beside = self.following.is_some() && !self.is_active(&text.policy.hash)?;
+            if beside && lock(&self.memory).unconfirmed.is_none() {
+                self.withdraw(&format!("{} was applied by hand", directory.display()))?;
+            }
+            self.put(text, begun, how)
+        });
         self.remember(directory, begun, &result);
-        if result.is_ok() {
-            directory.clone_into(&mut lock(&self.memory).directory);
+        match (&result, &self.following) {
+            (Ok(_), None) => directory.clone_into(&mut lock(&self.memory).directory),
+            (_, Some(following)) => following.unsettle(),
+            (Err(_), None) => {}
         }
         result
+    }
+
+    fn is_active(&self, hash: &str) -> Result<bool, ChangeError> {
+        self.with_dataplane(|dataplane| {
+            dataplane.active().is_some_and(|active| active.record.policy_hash == hash)
+        })
     }
 
     /// Reads the policy in force again from its directory, or asks the repository.
@@ -37,7 +59,7 @@ impl Service {
             return self.follow(following, wish);
         }
         let directory = lock(&self.memory).directory.clone();
-        self.apply(&directory)
+        self.apply(&directory, wish.confirm_within)
     }
 
     /// The first policy of this run, where a repository is followed: what is found in force stays; after a
@@ -47,6 +69,12 @@ impl Service {
         self.metrics.rollout.follows();
         let begun = Instant::now();
         let state = &self.settings.dataplane.state_dir;
+        {
+            let _turn = lock(&self.changing);
+            if self.resume()? {
+                return Ok(());
+            }
+        }
         let adopted = self.with_dataplane(|dataplane| dataplane.active().cloned())?;
         if let Some(kept) = last_good::origin(state) {
             let _turn = lock(&self.changing);
@@ -60,7 +88,7 @@ impl Service {
                         self.hold(prepared);
                         Ok(change)
                     }
-                    None => self.put_prepared(prepared, begun),
+                    None => self.put_prepared(prepared, begun, How::of(Cause::Start)),
                 },
                 Err(error) => Err(error),
             };
@@ -85,8 +113,16 @@ impl Service {
     pub(in crate::daemon) fn start(&self, text: Result<Text, PrepareError>) -> Result<(), ChangeError> {
         let _turn = lock(&self.changing);
         let begun = Instant::now();
+        if self.resume()? {
+            return Ok(());
+        }
         let asked = self.settings.source.name();
-        let result = text.map_err(ChangeError::from).and_then(|text| self.put(text, begun));
+        // What was taken back is taken up again by those who ask for it, not by a restart.
+        let result =
+            text.map_err(ChangeError::from).and_then(|text| match self.withdrawn(&text.policy.hash) {
+                Some(withdrawn) => Err(Obstacle::Withdrawn { why: withdrawn.why }.into()),
+                None => self.put(text, begun, How::of(Cause::Start)),
+            });
         self.remember(&asked, begun, &result);
         let Err(refused) = result else { return Ok(()) };
         let kept = last_good::origin(&self.settings.dataplane.state_dir);
@@ -107,7 +143,7 @@ impl Service {
             "falling back to the last policy that was in force"
         );
         let fallback = self.last_good(kept.source, kept.commit).map_err(ChangeError::from);
-        match fallback.and_then(|prepared| self.put_prepared(prepared, begun)) {
+        match fallback.and_then(|prepared| self.put_prepared(prepared, begun, How::of(Cause::Start))) {
             Ok(change) => {
                 warn!(generation = change.generation, "the last good policy came into force");
                 Ok(())
@@ -119,21 +155,43 @@ impl Service {
         }
     }
 
-    fn last_good(&self, source: PathBuf, commit: Option<String>) -> Result<Prepared, PrepareError> {
+    pub(super) fn last_good(
+        &self,
+        source: PathBuf,
+        commit: Option<String>,
+    ) -> Result<Prepared, PrepareError> {
         // Files for other gateways were left out before it was kept.
-        let directory = last_good::directory(&self.settings.dataplane.state_dir);
+        let directory = last_good::directory(&self.settings.dataplane.state_dir, Kept::LastGood);
         let text = Text::read(&directory, &Selection::Everything)?;
         Text { source, commit, ..text }.prepare(dataplane::local_addresses().unwrap_or_default())
     }
 
-    fn put(&self, text: Text, begun: Instant) -> Result<Change, ChangeError> {
+    fn put(&self, text: Text, begun: Instant, mut how: How) -> Result<Change, ChangeError> {
         let prepared = text.prepare(dataplane::local_addresses()?)?;
         if let Some(unchanged) = self.unchanged(&prepared, begun)? {
             self.hold(prepared);
             return Ok(unchanged);
         }
+        self.is_free_to_change()?;
         prepared.prove()?;
-        self.put_prepared(prepared, begun)
+        let old = lock(&self.memory).in_force.as_ref().map(|in_force| in_force.text.policy.clone());
+        let plan = old.map(|old| Plan::of_text(&old, &prepared.text.policy));
+        let is_by_repository = self.following.is_some();
+        how.plan = plan;
+        let change = self.put_prepared(prepared, begun, how)?;
+        if !is_by_repository {
+            self.readmit();
+        }
+        Ok(change)
+    }
+
+    /// An unconfirmed change is confirmed or taken back before another one is made: else nobody knows what
+    /// it would go back to.
+    pub(super) fn is_free_to_change(&self) -> Result<(), ChangeError> {
+        match &lock(&self.memory).unconfirmed {
+            Some(_) => Err(Obstacle::Unconfirmed.into()),
+            None => Ok(()),
+        }
     }
 
     /// The answer where this very policy is in force.
@@ -146,7 +204,8 @@ impl Service {
         let policy_hash = prepared.image.manifest.hash.clone();
         // A crash may have come between the change and the copy.
         let kept = last_good::origin(&self.settings.dataplane.state_dir);
-        if kept.is_none_or(|kept| kept.policy_hash != policy_hash) {
+        let is_to_stay = lock(&self.memory).unconfirmed.is_none();
+        if is_to_stay && kept.is_none_or(|kept| kept.policy_hash != policy_hash) {
             self.keep_last_good(prepared);
         }
         Ok(Some(Change {
@@ -159,7 +218,13 @@ impl Service {
         }))
     }
 
-    pub(super) fn put_prepared(&self, prepared: Prepared, begun: Instant) -> Result<Change, ChangeError> {
+    pub(super) fn put_prepared(
+        &self,
+        prepared: Prepared,
+        begun: Instant,
+        how: How,
+    ) -> Result<Change, ChangeError> {
+        let armed = how.confirm_within.map(|within| self.arm(&prepared, within)).transpose()?;
         let record = Record {
             source: prepared.text.source.display().to_string(),
             commit: prepared.text.commit.clone(),
@@ -170,7 +235,13 @@ impl Service {
             files: prepared.text.files.iter().map(|file| file.name.to_string()).collect(),
             tables: prepared.tables(),
         };
-        let applied = self.with_dataplane(|dataplane| dataplane.apply(&prepared.image, record))??;
+        let applied = self
+            .with_dataplane(|dataplane| dataplane.apply(&prepared.image, record))
+            .and_then(|applied| applied.map_err(ChangeError::from));
+        if applied.is_err() && armed.is_some() {
+            self.forget_unconfirmed();
+        }
+        let applied = applied?;
         for warning in &applied.warnings {
             warn!("{warning}");
         }
@@ -182,7 +253,17 @@ impl Service {
                 "connections and health counters began anew: this version keeps them otherwise than the one before"
             );
         }
-        self.keep_last_good(&prepared);
+        if armed.is_some() {
+            self.metrics.rollout.waits(true);
+            lock(&self.memory).unconfirmed.clone_from(&armed);
+            standby::start(&self.settings.dataplane);
+        }
+        // The same text for new addresses is as unconfirmed as before.
+        let is_unconfirmed = how.cause == Cause::Addresses && lock(&self.memory).unconfirmed.is_some();
+        let kept = if armed.is_some() || is_unconfirmed { Kept::Unconfirmed } else { Kept::LastGood };
+        if kept == Kept::LastGood {
+            self.keep_last_good(&prepared);
+        }
         let change = Change {
             generation: applied.generation,
             unchanged: false,
@@ -191,10 +272,36 @@ impl Service {
             attached: applied.attached,
             detached: applied.detached,
             warnings: prepared.text.warnings,
+            confirm_within_s: armed.as_ref().map(|armed| armed.within_s),
         };
+        self.record(&prepared, &change, kept, how);
         self.hold(prepared);
         self.warn_of_generic_mode();
         Ok(change)
+    }
+
+    /// Writes the record of a generation that came into force: for people, so that nothing depends on it.
+    fn record(&self, prepared: &Prepared, change: &Change, kept: Kept, how: How) {
+        let state = &self.settings.dataplane.state_dir;
+        let waiting = |within_s| Confirmation { within_s, result: Confirmed::Waiting, at: None };
+        let generation = Generation {
+            generation: change.generation,
+            applied_at: unix_now(),
+            took_ms: change.took_ms,
+            cause: how.cause,
+            source: prepared.text.source.display().to_string(),
+            commit: prepared.text.commit.clone(),
+            about: prepared.text.about.clone(),
+            policy_hash: change.policy_hash.clone(),
+            plan: how.plan,
+            restores: how.restores,
+            confirmation: change.confirm_within_s.map(waiting),
+        };
+        let from = last_good::directory(state, kept);
+        if let Err(error) = history::keep(state, &generation, &from, &prepared.text.files) {
+            self.metrics.rollout.state_not_written();
+            error!(%error, directory = %state.display(), "cannot write the record of the generation");
+        }
     }
 
     /// The generation in force, if this very policy is: same text from the same place, compiled
@@ -221,13 +328,8 @@ impl Service {
 
     /// A copy that cannot be kept is no reason to refuse a policy that is in force already.
     fn keep_last_good(&self, prepared: &Prepared) {
-        let origin = last_good::Origin {
-            policy_hash: prepared.image.manifest.hash.clone(),
-            source: prepared.text.source.clone(),
-            commit: prepared.text.commit.clone(),
-        };
         let state = &self.settings.dataplane.state_dir;
-        if let Err(error) = last_good::keep(state, &prepared.text.files, &origin) {
+        if let Err(error) = last_good::keep(state, Kept::LastGood, &prepared.text.files, &prepared.origin()) {
             self.metrics.rollout.state_not_written();
             error!(%error, directory = %state.display(), "cannot keep a copy of the policy for the next boot");
         }

@@ -50,6 +50,34 @@ pub enum Obstacle {
         /// Words of its trailers that nothing is known about.
         unknown: Vec<String>,
     },
+    /// It was in force, and was taken back.
+    #[error(
+        "this policy was taken back, and does not come into force again by itself: {why}. `clinigate apply` asks for it by hand"
+    )]
+    Withdrawn {
+        /// Why.
+        why: String,
+    },
+    /// What is in force waits for its confirmation.
+    #[error("a change waits for its confirmation: `clinigate confirm` or `clinigate rollback` first")]
+    Unconfirmed,
+    /// Nothing waits for a confirmation.
+    #[error("no change waits for a confirmation")]
+    NothingToConfirm,
+    /// A change that must be confirmed has nothing to go back to.
+    #[error(
+        "there is no copy of the policy in force that an unconfirmed change could go back to: apply it once without"
+    )]
+    NothingToGoBackTo,
+    /// What must outlive a crash cannot be written.
+    #[error("cannot write what must outlive a crash")]
+    NotKept {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no such generation, or its text is not kept any more.
+    #[error("there is no such generation to go back to: see `clinigate generations`")]
+    NoSuchGeneration,
     /// git.
     #[error(transparent)]
     Git(GitError),
@@ -75,7 +103,8 @@ impl ChangeError {
     /// What a commit is found to be.
     pub(in crate::daemon) fn state(&self) -> CommitState {
         match self {
-            Self::Commit(Obstacle::Held { .. }) => CommitState::Held,
+            Self::Commit(Obstacle::Held { .. } | Obstacle::Unconfirmed) => CommitState::Held,
+            Self::Commit(Obstacle::Withdrawn { .. }) => CommitState::Withdrawn,
             _ => CommitState::Refused,
         }
     }
@@ -84,7 +113,14 @@ impl ChangeError {
     pub(in crate::daemon) fn reasons(&self) -> Vec<String> {
         let reason = match self {
             Self::Policy(error) => error.reason(),
-            Self::Machine(_) | Self::Detached => "machine",
+            Self::Machine(_)
+            | Self::Detached
+            | Self::Commit(
+                Obstacle::NothingToConfirm
+                | Obstacle::NothingToGoBackTo
+                | Obstacle::NoSuchGeneration
+                | Obstacle::NotKept { .. },
+            ) => "machine",
             Self::Commit(Obstacle::Held { held, .. }) => {
                 return held.missing().into_iter().map(str::to_owned).collect();
             }
@@ -93,6 +129,8 @@ impl ChangeError {
             ) => "git",
             Self::Commit(Obstacle::Unverified(_)) => "signature",
             Self::Commit(Obstacle::Rewritten { .. }) => "history",
+            Self::Commit(Obstacle::Withdrawn { .. }) => "withdrawn",
+            Self::Commit(Obstacle::Unconfirmed) => "unconfirmed",
         };
         vec![reason.to_owned()]
     }
@@ -114,7 +152,13 @@ impl ChangeError {
             }
             Self::Policy(_) => ErrorKind::Policy,
             Self::Commit(
-                Obstacle::Unreached(_) | Obstacle::Git(_) | Obstacle::Unverified(Unverified::Git(_)),
+                Obstacle::Unreached(_)
+                | Obstacle::Git(_)
+                | Obstacle::Unverified(Unverified::Git(_))
+                | Obstacle::NothingToConfirm
+                | Obstacle::NothingToGoBackTo
+                | Obstacle::NoSuchGeneration
+                | Obstacle::NotKept { .. },
             ) => ErrorKind::Machine,
             Self::Commit(_) => ErrorKind::Held,
         }

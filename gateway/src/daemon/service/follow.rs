@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use super::super::control::Change;
+use super::super::history::Cause;
 use super::super::prepare::{Prepared, Text};
 use super::super::repository::{self, Allowed, Commit, Descent, GitError, Mirror, Trailers};
 use super::super::review::Plan;
 use super::super::status::{CommitState, CommitStatus, RepositoryStatus};
 use super::error::{ChangeError, Obstacle, chain};
-use super::{Service, lock, unix_now};
+use super::{How, Service, lock, unix_now};
 use crate::dataplane;
 use crate::policy::{Labels, Selection};
 
@@ -38,6 +39,8 @@ pub(in crate::daemon) struct Wish {
     pub(in crate::daemon) allowed: Allowed,
     /// It may come from elsewhere than from the last accepted commit.
     pub(in crate::daemon) rewritten: bool,
+    /// Also where it was taken back.
+    pub(in crate::daemon) by_hand: bool,
     /// Within which time it must be confirmed.
     pub(in crate::daemon) confirm_within: Option<Duration>,
 }
@@ -65,6 +68,11 @@ impl Following {
         };
         let known = Mutex::new(Known { status, settled: false });
         Ok(Self { settings: settings.clone(), mirror: Mutex::new(mirror), known })
+    }
+
+    /// The newest commit is looked at again.
+    pub(super) fn unsettle(&self) {
+        lock(&self.known).settled = false;
     }
 
     /// Where the status is written.
@@ -152,6 +160,7 @@ impl Service {
         let new = CommitStatus {
             commit: view.about,
             state: match &result {
+                Ok(_) if lock(&self.memory).unconfirmed.is_some() => CommitState::Unconfirmed,
                 Ok(_) => CommitState::InForce,
                 Err(error) => error.state(),
             },
@@ -161,7 +170,10 @@ impl Service {
             plan: view.plan,
         };
         let mut known = lock(&following.known);
-        known.settled = result.as_ref().err().is_none_or(ChangeError::is_final);
+        known.settled = match &result {
+            Ok(_) => new.state == CommitState::InForce,
+            Err(error) => error.is_final(),
+        };
         known.status.accepted = mirror.accepted();
         let is_news = known.status.head.as_ref().is_none_or(|old| {
             (&old.commit.id, old.state, &old.reasons) != (&new.commit.id, new.state, &new.reasons)
@@ -220,7 +232,9 @@ impl Service {
 
         let _turn = lock(&self.changing);
         let change = self.put_commit(prepared, &trailers, wish, view, begun)?;
-        if let Err(error) = mirror.accept(&head) {
+        if lock(&self.memory).unconfirmed.is_none()
+            && let Err(error) = mirror.accept(&head)
+        {
             self.metrics.rollout.state_not_written();
             error!(
                 "the commit is in force, and cannot be remembered as the last accepted one: {}",
@@ -242,21 +256,29 @@ impl Service {
             self.hold(prepared);
             return Ok(unchanged);
         }
+        self.is_free_to_change()?;
+        if let Some(withdrawn) = self.withdrawn(&prepared.text.policy.hash).filter(|_| !wish.by_hand) {
+            return Err(Obstacle::Withdrawn { why: withdrawn.why }.into());
+        }
         if self.with_dataplane(|dataplane| dataplane.active().is_some())? {
-            let plan = {
-                let memory = lock(&self.memory);
-                let old = memory.in_force.as_ref().map(|in_force| &in_force.text.policy);
-                old.map_or_else(Plan::blind, |old| {
-                    Plan::of(&self.settings.dataplane, old, &prepared.text.policy)
-                })
-            };
+            let old = lock(&self.memory).in_force.as_ref().map(|in_force| in_force.text.policy.clone());
+            let plan = old.map_or_else(Plan::blind, |old| {
+                Plan::of(&self.settings.dataplane, &old, &prepared.text.policy)
+            });
             let held = plan.held(trailers.allowed.or(wish.allowed));
             view.plan = Some(plan);
             if let Some(held) = held {
                 return Err(Obstacle::Held { held, unknown: trailers.unknown.clone() }.into());
             }
         }
-        self.put_prepared(prepared, begun)
+        let settings = self.following.as_ref().and_then(|following| following.settings.confirm_within);
+        // Where nothing is in force there is nothing to go back to.
+        let confirm_within = wish.confirm_within.or(trailers.confirm_within).or(settings);
+        let confirm_within = confirm_within.filter(|_| view.plan.is_some());
+        let how = How { confirm_within, plan: view.plan.clone(), ..How::of(Cause::Commit) };
+        let change = self.put_prepared(prepared, begun, how)?;
+        self.readmit();
+        Ok(change)
     }
 }
 

@@ -9,6 +9,7 @@ mod error;
 mod follow;
 mod network;
 mod report;
+mod rollback;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,9 +25,12 @@ pub(super) use error::chain;
 pub(super) use follow::{Following, Wish};
 
 use super::Settings;
+use super::history::Cause;
 use super::prepare::{Prepared, Text, with_addresses};
 use super::reports::Names;
+use super::review::Plan;
 use super::status::LastApply;
+use super::unconfirmed::Unconfirmed;
 use crate::dataplane::{self, Dataplane, Detached};
 use crate::policy::model::Policy;
 use crate::telemetry::metrics::Metrics;
@@ -57,10 +61,30 @@ struct Memory {
     /// the text of what was adopted is nowhere to be found.
     in_force: Option<InForce>,
     last_apply: Option<LastApply>,
+    /// What is in force waits for its confirmation.
+    unconfirmed: Option<Unconfirmed>,
     /// What the last reconciliation could not mend, so that it is said once.
     trouble: Vec<String>,
     /// Compiling for new addresses failed: until when it is not tried again, and why.
     pause: Option<(Instant, String)>,
+}
+
+/// How a policy comes into force.
+#[derive(Clone, Debug)]
+struct How {
+    cause: Cause,
+    /// It goes back unless it is confirmed within this time.
+    confirm_within: Option<Duration>,
+    /// What it changes, where that was looked at.
+    plan: Option<Plan>,
+    /// The generation whose text it brings back.
+    restores: Option<u32>,
+}
+
+impl How {
+    fn of(cause: Cause) -> Self {
+        Self { cause, confirm_within: None, plan: None, restores: None }
+    }
 }
 
 /// The text in force, and the gateway's addresses that it was compiled for.
@@ -94,6 +118,7 @@ impl Service {
             directory: settings.source.name(),
             in_force: None,
             last_apply: None,
+            unconfirmed: None,
             trouble: Vec::new(),
             pause: None,
         };

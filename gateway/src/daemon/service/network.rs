@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info};
 
+use super::super::history::Cause;
 use super::error::{ChangeError, chain};
-use super::{Service, lock};
+use super::{How, Service, lock};
 use crate::dataplane::{self, Dataplane};
 
 /// The policy in force was adopted, and its text is nowhere to be found.
@@ -20,6 +21,7 @@ impl Service {
     /// gateway's addresses changed.
     pub(in crate::daemon) fn reconcile(&self) {
         let _turn = lock(&self.changing);
+        self.check_deadline();
         let trouble = match self.try_reconcile() {
             Ok(trouble) => trouble,
             Err(ChangeError::Detached) => return,
@@ -73,7 +75,7 @@ impl Service {
         info!("the gateway's addresses changed: compiling the policy in force again");
         let begun = Instant::now();
         let prepared = text.prepare(addresses).map_err(ChangeError::from);
-        match prepared.and_then(|prepared| self.put_prepared(prepared, begun)) {
+        match prepared.and_then(|prepared| self.put_prepared(prepared, begun, How::of(Cause::Addresses))) {
             Ok(change) => {
                 info!(generation = change.generation, took_ms = change.took_ms, "it came into force");
                 lock(&self.memory).pause = None;

@@ -15,6 +15,9 @@ impl Service {
     pub(in crate::daemon) fn status(&self) -> Result<Status, ChangeError> {
         let look = self.look()?;
         let mut status = look.status();
+        let generation = status.policy.as_ref().map(|policy| policy.generation);
+        status.unconfirmed = self.unconfirmed_status(generation);
+        status.withdrawn = self.withdrawn_status();
         let (read, unlisted) = self.metrics.events_so_far();
         status.events = EventStatus { read, unlisted, ..status.events };
         let memory = lock(&self.memory);

@@ -31,6 +31,8 @@ pub struct Rollout {
     reason: IntGaugeVec,
     commits: IntCounterVec,
     unwritten: IntCounter,
+    waiting: IntGauge,
+    went_back: IntCounterVec,
 }
 
 impl Rollout {
@@ -69,6 +71,14 @@ impl Rollout {
                 "clinigate_state_write_failures_total",
                 "Records for the next boot that could not be written; enforcement went on.",
             )?,
+            waiting: IntGauge::new(
+                "clinigate_policy_unconfirmed",
+                "1 while the policy in force goes back by itself unless somebody confirms it.",
+            )?,
+            went_back: IntCounterVec::new(
+                Opts::new("clinigate_policy_rollbacks_total", "Earlier policies that were put back."),
+                &["cause"],
+            )?,
         };
         registry.register(Box::new(rollout.fetches.clone()))?;
         registry.register(Box::new(rollout.fetched_at.clone()))?;
@@ -76,6 +86,11 @@ impl Rollout {
         registry.register(Box::new(rollout.reason.clone()))?;
         registry.register(Box::new(rollout.commits.clone()))?;
         registry.register(Box::new(rollout.unwritten.clone()))?;
+        registry.register(Box::new(rollout.waiting.clone()))?;
+        registry.register(Box::new(rollout.went_back.clone()))?;
+        for cause in ["by-hand", "not-confirmed"] {
+            rollout.went_back.with_label_values(&[cause]);
+        }
         Ok(rollout)
     }
 
@@ -114,6 +129,16 @@ impl Rollout {
         if STATES.contains(&state) {
             self.commits.with_label_values(&[state]).inc();
         }
+    }
+
+    /// Whether what is in force waits for its confirmation.
+    pub fn waits(&self, waits: bool) {
+        self.waiting.set(i64::from(waits));
+    }
+
+    /// An earlier policy was put back: `by-hand`, or because it was `not-confirmed`.
+    pub fn went_back(&self, cause: &str) {
+        self.went_back.with_label_values(&[cause]).inc();
     }
 
     /// Something that the next boot would need could not be written.

@@ -68,6 +68,8 @@ fn status() -> Status {
             error: Some("error: unknown segment `pump`\n  --> flows.yaml:3:9".to_owned()),
         }),
         repository: None,
+        unconfirmed: None,
+        withdrawn: None,
         trouble: vec!["interface wan0 does not exist".to_owned()],
     }
 }
