@@ -54,7 +54,8 @@ impl Repository {
         let path = self.directory.join("allowed-signers");
         let mut text = String::new();
         for (name, key) in keys {
-            text.extend([name, " namespaces=\"git\" ", &fs::read_to_string(key.public())?]);
+            let public = fs::read_to_string(key.public())?;
+            text.extend([name, " namespaces=\"git\" ", &public]);
         }
         fs::write(&path, text)?;
         Ok(path)

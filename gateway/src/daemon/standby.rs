@@ -67,6 +67,8 @@ pub fn stand_by(options: &Options) -> Result<(), RunError> {
                     socket: options.state_dir.join("none"),
                     readers: None,
                     metrics: ([127, 0, 0, 1], 0).into(),
+                    event_log: None,
+                    learn_talkers: Duration::ZERO,
                 };
                 let service = Service::new(settings, dataplane, Arc::new(Metrics::new()?), None);
                 service.resume_alone().map_err(RunError::NoPolicy)?;
