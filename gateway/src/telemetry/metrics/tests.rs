@@ -141,7 +141,7 @@ fn every_counter_is_shown_once_under_both_of_its_segments() {
 /// The manual lists the labels; none of them holds an address.
 #[test]
 fn labels_are_names_and_words() {
-    const KNOWN: [&str; 20] = [
+    const KNOWN: [&str; 21] = [
         "segment",
         "direction",
         "verdict",
@@ -162,6 +162,7 @@ fn labels_are_names_and_words() {
         "service",
         "class",
         "zone",
+        "cause",
     ];
     let page = page(Some(&reading()));
     let mut seen = 0;
