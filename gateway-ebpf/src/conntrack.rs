@@ -261,8 +261,9 @@ fn lowest(bits: u32) -> usize {
         table
     };
     // SAFETY: an index below 256. Volatile, so that the verifier sees one unknown number and not eight
-    // known ones.
-    let way = unsafe { (&raw const LOWEST).cast::<u8>().add((bits & 0xff) as usize).read_volatile() };
+    // known ones. Opaque, so that the compiler keeps the mask: Linux 6.1 knows no bounds of what was put together by `|`.
+    let way =
+        unsafe { (&raw const LOWEST).cast::<u8>().add(frame::opaque(bits as usize) & 0xff).read_volatile() };
     way as usize % WAYS
 }
 

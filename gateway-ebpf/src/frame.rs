@@ -100,6 +100,18 @@ pub(crate) fn opaque(mut value: usize) -> usize {
     value
 }
 
+/// The same, at every place anew: what the compiler learns where one was used it does not know of the next. For
+/// offsets that are read at more than once: it would turn the second check into a signed comparison, of which the verifier
+/// of Linux 6.1 learns nothing.
+#[inline(always)]
+pub(crate) fn anew(mut value: usize) -> usize {
+    // SAFETY: a register keeps its value. Not `pure`: two of the same number would be one.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags));
+    };
+    value
+}
+
 /// An offset that a loop carries on, shown to the verifier as any offset at all: what it knows of one
 /// turn then covers the next. Offsets past the limit are not wrapped but kept there, where reading
 /// fails.

@@ -138,21 +138,21 @@ fn extensions(
         let length = match next {
             extension::HOP_BY_HOP if position > 0 => return Err(Reason::MalformedIpv6),
             extension::AUTHENTICATION => {
-                let words: u8 = frame::read(context, offset + 1)?;
+                let words: u8 = frame::read(context, frame::anew(offset) + 1)?;
                 (usize::from(words) + 2) * 4
             }
             extension::FRAGMENT => {
-                if fragment(context, offset, walked)? {
+                if fragment(context, frame::anew(offset), walked)? {
                     return Ok(());
                 }
                 size_of::<FragmentHeader>()
             }
             _ if is_extension(next) => {
-                let words: u8 = frame::read(context, offset + 1)?;
+                let words: u8 = frame::read(context, frame::anew(offset) + 1)?;
                 if next == extension::ROUTING {
                     // RFC 5095 forbids type 0. Of any type, segments that are left name a destination
                     // behind the one that is judged.
-                    let [kind, left]: [u8; 2] = frame::read(context, offset + 2)?;
+                    let [kind, left]: [u8; 2] = frame::read(context, frame::anew(offset) + 2)?;
                     if kind == 0 || left != 0 {
                         return Err(Reason::SourceRoute);
                     }
@@ -165,7 +165,7 @@ fn extensions(
                 return Ok(());
             }
         };
-        next = frame::read(context, offset)?;
+        next = frame::read(context, frame::anew(offset))?;
         offset = frame::bounded(offset + length);
         frame::forget();
     }

@@ -152,6 +152,7 @@ impl Dataplane {
             let programs = Programs {
                 entry: Pinned::open(&self.pins.entry(object::hash()))?,
                 egress: Pinned::open(&directory.join("egress"))?,
+                exit: self.exit,
             };
             description.record.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             description.write(&self.options.state_dir)?;

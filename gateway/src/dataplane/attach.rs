@@ -12,9 +12,9 @@ use nix::net::if_::if_nametoindex;
 
 use super::XdpMode;
 use super::error::DataplaneError;
-use super::netlink;
-use super::pins::{self, Hook, Pins};
-use super::sys;
+use super::features::Exit;
+use super::pins::{self, Attachment, Hook, Pins};
+use super::{clsact, netlink, sys};
 use crate::compile::image::Manifest;
 
 /// An interface to be enforced.
@@ -43,6 +43,8 @@ impl Pinned {
 pub(super) struct Programs {
     pub(super) entry: Pinned,
     pub(super) egress: Pinned,
+    /// How the second is attached.
+    pub(super) exit: Exit,
 }
 
 impl Programs {
@@ -64,6 +66,7 @@ pub(super) struct Journal {
 enum Step {
     Created(PathBuf),
     Updated { link: OwnedFd, before: OwnedFd },
+    Replaced { ifindex: u32, before: OwnedFd },
 }
 
 impl Journal {
@@ -74,6 +77,8 @@ impl Journal {
                 Step::Created(path) => pins::take_off(&path),
                 Step::Updated { link, before } => sys::update_link(link.as_fd(), before.as_fd())
                     .map_err(DataplaneError::bpf("cannot restore a link")),
+                Step::Replaced { ifindex, before } => clsact::attach(ifindex, before.as_fd())
+                    .map_err(DataplaneError::bpf("cannot restore a classifier")),
             };
             if let Err(error) = undone {
                 tracing::error!(%error, "cannot undo a change of links");
@@ -82,16 +87,48 @@ impl Journal {
     }
 }
 
-/// A pinned link, as the kernel sees it.
+/// An attached program, as the kernel sees it.
 pub(super) struct Live {
     /// Name of the interface when it was attached.
     pub(super) interface: String,
     hook: Hook,
     path: PathBuf,
-    link: OwnedFd,
+    /// Its link; none where it is a classifier.
+    link: Option<OwnedFd>,
     /// Index of the interface, or 0 where it is gone.
     ifindex: u32,
     program: u32,
+}
+
+impl Live {
+    fn read(attachment: Attachment) -> Result<Self, DataplaneError> {
+        let is_classifier = attachment.is_classifier();
+        let Attachment { interface, hook, path, ifindex } = attachment;
+        let failed = |error| DataplaneError::io("cannot look at the link", &path)(error);
+        let (link, ifindex, program) = if is_classifier {
+            // Another interface may have the index by now; then it has nothing of ours.
+            let program = clsact::program(ifindex).map_err(failed)?;
+            (None, program.map_or(0, |_| ifindex), program.unwrap_or(0))
+        } else {
+            let link = sys::open_pin(&path).map_err(failed)?;
+            let info = sys::link_info(link.as_fd()).map_err(failed)?;
+            (Some(link), info.ifindex, info.program)
+        };
+        Ok(Self { interface, hook, path, link, ifindex, program })
+    }
+
+    /// Makes it run another program instead, in one step; returns how that is undone.
+    fn replace(&self, program: &Pinned) -> io::Result<Option<Step>> {
+        // Without CAP_SYS_ADMIN there is no way back to it; the new program does its work too.
+        let before = sys::program_by_id(self.program).ok();
+        let Some(link) = &self.link else {
+            clsact::attach(self.ifindex, program.fd.as_fd())?;
+            return Ok(before.map(|before| Step::Replaced { ifindex: self.ifindex, before }));
+        };
+        sys::update_link(link.as_fd(), program.fd.as_fd())?;
+        let link = link.try_clone()?;
+        Ok(before.map(|before| Step::Updated { link, before }))
+    }
 }
 
 /// Every pinned link.
@@ -100,14 +137,8 @@ pub(super) struct Links(Vec<Live>);
 impl Links {
     /// Looks at all of them.
     pub(super) fn read(pins: &Pins) -> Result<Self, DataplaneError> {
-        let mut links = Vec::new();
-        for (interface, hook, path) in pins.all_links()? {
-            let failed = |error| DataplaneError::io("cannot look at the link", &path)(error);
-            let link = sys::open_pin(&path).map_err(failed)?;
-            let info = sys::link_info(link.as_fd()).map_err(failed)?;
-            links.push(Live { interface, hook, link, ifindex: info.ifindex, program: info.program, path });
-        }
-        Ok(Self(links))
+        let links = pins.all_links()?.into_iter().map(Live::read);
+        Ok(Self(links.collect::<Result<_, _>>()?))
     }
 
     fn find(&self, ifindex: u32, hook: Hook) -> Option<&Live> {
@@ -208,17 +239,20 @@ pub(super) fn converge(
         };
         if let Some(live) = links.find(target.ifindex, hook) {
             if live.program != program.id {
-                let before = sys::program_by_id(live.program);
-                sys::update_link(live.link.as_fd(), program.fd.as_fd()).map_err(failed)?;
-                let link = live.link.try_clone().map_err(failed)?;
-                // Without CAP_SYS_ADMIN there is no way back to it; the new program does its work too.
-                journal.steps.extend(before.ok().map(|before| Step::Updated { link, before }));
+                journal.steps.extend(live.replace(program).map_err(failed)?);
             }
             continue;
         }
         let path = pins.link(&target.name, target.ifindex, hook);
         // What is left of an interface that is gone and had the same index.
         pins::unpin(&path)?;
+        if hook == Hook::Egress && programs.exit == Exit::Clsact {
+            // Noted first: a classifier that nobody knows of would stay for ever.
+            pins::note(&path)?;
+            journal.steps.push(Step::Created(path));
+            clsact::attach(target.ifindex, program.fd.as_fd()).map_err(failed)?;
+            continue;
+        }
         let link = create(program.fd.as_fd(), target.ifindex, hook, mode).map_err(failed)?;
         sys::pin(link.as_fd(), &path).map_err(failed)?;
         journal.steps.push(Step::Created(path));
@@ -257,6 +291,13 @@ fn hint(hook: Hook, mode: XdpMode, error: &io::Error) -> &'static str {
         (Hook::Xdp, _, Some(libc::EBUSY)) => ": it already carries an XDP program",
         (Hook::Xdp, XdpMode::Native, Some(libc::EINVAL)) => {
             ": its driver refuses the program, perhaps for its MTU or its offloads (ethtool -k)"
+        }
+        (Hook::Egress, _, Some(libc::ENOENT | libc::EOPNOTSUPP)) => {
+            ": on this kernel it takes sch_ingress and cls_bpf (modprobe sch_ingress cls_bpf)"
+        }
+        (Hook::Egress, _, Some(libc::EEXIST | libc::EINVAL)) => {
+            ": somebody else's classifier or queueing discipline is in its place (tc filter show dev <interface> egress; \
+             tc qdisc show dev <interface>)"
         }
         _ => "",
     }

@@ -73,10 +73,10 @@ fn take_off(pins: &Pins) -> Result<Detached, DataplaneError> {
 
 fn take_off_links(pins: &Pins) -> Result<Vec<String>, DataplaneError> {
     let mut interfaces = Vec::new();
-    for (interface, hook, path) in pins.all_links()? {
-        pins::take_off(&path)?;
-        if hook == Hook::Xdp {
-            interfaces.push(interface);
+    for attachment in pins.all_links()? {
+        pins::take_off(&attachment.path)?;
+        if attachment.hook == Hook::Xdp {
+            interfaces.push(attachment.interface);
         }
     }
     Ok(interfaces)

@@ -4,28 +4,18 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use aya::programs::{SchedClassifier, TcAttachType};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{FsType, statfs};
-use nix::sys::utsname::uname;
 
 use super::error::DataplaneError;
+use super::features::Features;
 
-/// Fails where the process lacks a capability or the kernel a feature.
-pub(super) fn check() -> Result<(), DataplaneError> {
+/// Fails where the process lacks a capability or the kernel something essential.
+pub(super) fn check() -> Result<Features, DataplaneError> {
     check_capabilities()?;
-    let missing = |feature, needs| {
-        let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-        Err(DataplaneError::Kernel { feature, needs, release })
-    };
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return missing("BTF", "build it with CONFIG_DEBUG_INFO_BTF=y, or mount /sys");
-    }
-    // The newest of what we use; XDP links, multi-buffer XDP and ring buffers are older.
-    if SchedClassifier::query_tcx("lo", TcAttachType::Egress).is_err() {
-        return missing("tcx", "Linux 6.6 or later with CONFIG_NET_XGRESS=y");
-    }
-    Ok(())
+    let features = Features::probe();
+    features.require()?;
+    Ok(features)
 }
 
 // include/uapi/linux/capability.h

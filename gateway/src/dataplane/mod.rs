@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 mod addresses;
 mod apply;
 mod attach;
+mod clsact;
 mod connections;
 mod counters;
 mod detach;
@@ -21,6 +22,7 @@ mod devices;
 mod error;
 mod ethtool;
 mod events;
+mod features;
 mod forward;
 mod generation;
 mod kernel;
@@ -46,6 +48,7 @@ pub use counters::{Counters, PairKey};
 pub use detach::{Detached, detach};
 pub use error::DataplaneError;
 pub use events::EventStream;
+pub use features::{Exit, Feature, Features, Need};
 pub use netlink::AttachedMode;
 pub use onlooker::Onlooker;
 pub use reconcile::Reconciled;
@@ -76,6 +79,9 @@ pub struct Options {
     pub xdp_mode: XdpMode,
     /// Load programs that trace single packets.
     pub trace: bool,
+    /// How programs are attached at the exits of interfaces that have none of ours yet, where it is not the
+    /// kernel's best that decides.
+    pub exit: Option<Exit>,
 }
 
 impl Default for Options {
@@ -85,6 +91,7 @@ impl Default for Options {
             state_dir: PathBuf::from("/var/lib/clinigate"),
             xdp_mode: XdpMode::Native,
             trace: false,
+            exit: None,
         }
     }
 }
@@ -138,6 +145,8 @@ pub struct Dataplane {
     force: Option<Force>,
     /// It is known which of the pinned generations is in force, so that the others can go.
     settled: bool,
+    /// How programs are attached at the exits of interfaces.
+    exit: Exit,
     _lock: Lock,
 }
 
@@ -151,17 +160,18 @@ struct Force {
 }
 
 /// The part of [`Dataplane::open`] that takes more rights than the rest: checks kernel and process, and mounts a BPF
-/// filesystem where there is none.
-pub fn prepare(options: &Options) -> Result<(), DataplaneError> {
-    kernel::check()?;
-    kernel::prepare_pin_root(&options.pin_root)
+/// filesystem where there is none. Returns what the kernel can.
+pub fn prepare(options: &Options) -> Result<Features, DataplaneError> {
+    let features = kernel::check()?;
+    kernel::prepare_pin_root(&options.pin_root)?;
+    Ok(features)
 }
 
 impl Dataplane {
     /// Takes possession: checks kernel and process, mounts a BPF filesystem where there is none,
     /// adopts what is in force, removes what was left half made.
     pub fn open(options: Options) -> Result<Self, DataplaneError> {
-        prepare(&options)?;
+        let exit = options.exit.unwrap_or(prepare(&options)?.exit());
         fs::create_dir_all(&options.state_dir)
             .map_err(DataplaneError::io("cannot create", &options.state_dir))?;
         let lock = Lock::take(&options.pin_root, &options.state_dir)?;
@@ -173,7 +183,7 @@ impl Dataplane {
             Found::Foreign => (None, false),
         };
         let ledger = Ledger::open(&options.state_dir, &pins.generations()?);
-        let mut dataplane = Self { options, pins, declared, ledger, force, settled, _lock: lock };
+        let mut dataplane = Self { options, pins, declared, ledger, force, settled, exit, _lock: lock };
         // What cannot be retired now (a full disk) stays pinned and counted, until it can.
         if let Err(error) = dataplane.clean_up() {
             tracing::warn!(%error, "generations that are out of force stay pinned");

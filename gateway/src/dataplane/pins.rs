@@ -7,6 +7,9 @@
 //! <root>/links/<interface>@<index>:xdp, <interface>@<index>:egress
 //! ```
 //!
+//! On kernels without tcx there is no link at the exit: a directory of that name says that there is a classifier
+//! (`clsact`), which stays with the interface by itself.
+//!
 //! A link is known by the index of its interface; the name beside it is the one that the interface
 //! had when it was attached. The BPF filesystem allows no dots in names (kernel/bpf/inode.c, `bpf_lookup`); interface names
 //! may have them, so they are escaped.
@@ -19,7 +22,7 @@ use std::path::{Path, PathBuf};
 use gateway_common::layout;
 
 use super::error::DataplaneError;
-use super::sys;
+use super::{clsact, sys};
 
 /// The pin root and the paths in it.
 #[derive(Clone, Debug)]
@@ -114,17 +117,10 @@ impl Pins {
         Ok(names.iter().filter(|name| name.starts_with(ENTRY)).map(|name| layout.join(name)).collect())
     }
 
-    /// Every pinned link: the interface's name when it was attached, hook, path.
-    pub(super) fn all_links(&self) -> Result<Vec<(String, Hook, PathBuf)>, DataplaneError> {
-        let mut links = Vec::new();
-        for name in names_in(&self.links())? {
-            for hook in [Hook::Xdp, Hook::Egress] {
-                let stem = name.strip_suffix(hook.suffix());
-                if let Some((interface, _)) = stem.and_then(|stem| stem.rsplit_once('@')) {
-                    links.push((unescape(interface), hook, self.links().join(&name)));
-                }
-            }
-        }
+    /// Every pinned link, and every directory that stands for a classifier.
+    pub(super) fn all_links(&self) -> Result<Vec<Attachment>, DataplaneError> {
+        let mut links: Vec<_> =
+            names_in(&self.links())?.iter().filter_map(|name| attachment(&self.links(), name)).collect();
         links.sort();
         Ok(links)
     }
@@ -146,9 +142,44 @@ impl Pins {
     }
 }
 
-/// Removes a pin; that it is absent is no error.
+/// What stands in the directory of links.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Attachment {
+    /// Name of the interface when it was attached.
+    pub(super) interface: String,
+    pub(super) hook: Hook,
+    pub(super) path: PathBuf,
+    /// Index of the interface when it was attached.
+    pub(super) ifindex: u32,
+}
+
+impl Attachment {
+    /// It stands for a classifier, and is no link.
+    pub(super) fn is_classifier(&self) -> bool {
+        self.path.is_dir()
+    }
+}
+
+fn attachment(links: &Path, name: &str) -> Option<Attachment> {
+    let mut hooks = [Hook::Xdp, Hook::Egress].into_iter();
+    let (stem, hook) = hooks.find_map(|hook| Some((name.strip_suffix(hook.suffix())?, hook)))?;
+    let (interface, ifindex) = stem.rsplit_once('@')?;
+    Some(Attachment {
+        interface: unescape(interface),
+        hook,
+        path: links.join(name),
+        ifindex: ifindex.parse().ok()?,
+    })
+}
+
+/// Notes that an interface has a classifier.
+pub(super) fn note(path: &Path) -> Result<(), DataplaneError> {
+    fs::create_dir(path).map_err(DataplaneError::io("cannot create", path))
+}
+
+/// Removes a pin, or the note of a classifier; that it is absent is no error.
 pub(super) fn unpin(path: &Path) -> Result<(), DataplaneError> {
-    match fs::remove_file(path) {
+    match if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) } {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(DataplaneError::io("cannot unpin", path)(error))
         }
@@ -156,9 +187,17 @@ pub(super) fn unpin(path: &Path) -> Result<(), DataplaneError> {
     }
 }
 
-/// Takes the program of a pinned link off its interface, then removes the pin; that it is absent
-/// is no error.
+/// Takes the program of a pinned link or of a classifier off its interface, then removes the pin; that it is
+/// absent is no error.
 pub(super) fn take_off(path: &Path) -> Result<(), DataplaneError> {
+    if path.is_dir() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(classifier) = attachment(path, &name) {
+            clsact::detach(classifier.ifindex)
+                .map_err(DataplaneError::io("cannot take off the classifier", path))?;
+        }
+        return unpin(path);
+    }
     match sys::open_pin(path) {
         // A link whose interface is gone has nothing to take off.
         Ok(link) => drop(sys::detach_link(link.as_fd())),
@@ -215,6 +254,16 @@ mod tests {
             let escaped = escape(name);
             assert!(!escaped.contains('.'), "{escaped}");
             assert_eq!(unescape(&escaped), name);
+        }
+    }
+
+    #[test]
+    fn interface_and_index_are_read_from_the_name_of_a_pin() {
+        let found = attachment(Path::new("/links"), "eth0%2e10@7:egress")
+            .map(|found| (found.interface, found.ifindex));
+        assert_eq!(found, Some(("eth0.10".to_owned(), 7)));
+        for other in ["eth0:egress", "eth0@x:egress", "eth0@7", "eth0@7:other"] {
+            assert_eq!(attachment(Path::new("/links"), other), None, "{other}");
         }
     }
 

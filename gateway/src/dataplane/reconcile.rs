@@ -67,6 +67,6 @@ impl Dataplane {
             return Ok(None);
         };
         let egress = self.pins.generation(force.generation.number).join("egress");
-        Ok(Some(Programs { entry: Pinned::open(entry)?, egress: Pinned::open(&egress)? }))
+        Ok(Some(Programs { entry: Pinned::open(entry)?, egress: Pinned::open(&egress)?, exit: self.exit }))
     }
 }

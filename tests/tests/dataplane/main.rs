@@ -5,6 +5,7 @@
 
 mod change;
 mod clinic;
+mod exits;
 mod life;
 mod place;
 mod traffic;

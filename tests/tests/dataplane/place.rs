@@ -55,6 +55,7 @@ impl Place {
             state_dir: self.directory.path().join("state"),
             xdp_mode: XdpMode::Native,
             trace: false,
+            exit: None,
         }
     }
 

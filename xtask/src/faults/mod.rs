@@ -6,7 +6,7 @@
 mod catalogue;
 mod copy;
 mod fault;
-mod programs;
+pub(crate) mod programs;
 mod report;
 mod suite;
 

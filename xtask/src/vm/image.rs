@@ -1,6 +1,7 @@
 //! What a guest gets: its first program, modules, the controller, test programs, tools, and what they read.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use super::archive::Archive;
 use super::kernels::Kernel;
 use super::modules;
 use super::programs::Programs;
+use crate::faults::programs::VARIABLE as OBJECT;
 use crate::process;
 
 /// Commands of the distribution that tests call.
@@ -48,6 +50,12 @@ pub(super) fn build(
         image.archive.file(&path, false, &modules::read(module)?)?;
         plan.push(format!("module\t{path}"));
     }
+    for (name, value) in settings() {
+        if name == OBJECT {
+            image.archive.copy(Path::new(&value), &value)?;
+        }
+        plan.push(format!("variable\t{name}\t{value}"));
+    }
     image.program(&programs.guest, "/init")?;
     for program in &programs.controller {
         image.program(program, &text(program)?)?;
@@ -73,6 +81,11 @@ pub(super) fn build(
     }
     image.archive.finish()?;
     Ok(absent)
+}
+
+/// What the environment tells tests: seeds, amounts, other programs in place of those that are built in.
+fn settings() -> impl Iterator<Item = (String, String)> {
+    env::vars().filter(|(name, value)| name.starts_with("CLINIGATE_") && !value.contains(['\t', '\n']))
 }
 
 struct Image {

@@ -27,6 +27,7 @@ pub(super) fn build(suites: &[String]) -> Result<Programs> {
     let folder = build::programs()?;
     let mut cargo = process::cargo();
     cargo.args(["test", "--workspace", "--exclude", EBPF_CRATE, "--no-run"]);
+    cargo.args(suites.iter().flat_map(|suite| ["--test", suite]));
     cargo.env("CARGO_TERM_COLOR", "never").stderr(Stdio::piped());
     let output = cargo.output().context("cannot start cargo")?;
     let words = String::from_utf8_lossy(&output.stderr);

@@ -17,7 +17,7 @@ use nix::sys::utsname::uname;
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
 
-/// Lines of words with tabs between: `module PATH`, `run NAME PROGRAM ARGUMENT...`.
+/// Lines of words with tabs between: `module PATH`, `variable NAME VALUE`, `run NAME PROGRAM ARGUMENT...`.
 const PLAN: &str = "/guest/plan";
 
 // Not /tmp: the workspace may stand there, and all of this is in memory anyway.
@@ -53,10 +53,14 @@ fn run() -> Result<bool> {
     let plan = fs::read_to_string(PLAN).with_context(|| format!("cannot read {PLAN}"))?;
     say(&format!("kernel {}", uname()?.release().display()));
     let mut passed = true;
+    let mut variables = vec![("PATH", "/usr/bin"), ("HOME", "/root"), ("RUST_BACKTRACE", "1")];
     for line in plan.lines() {
         match line.split('\t').collect::<Vec<_>>().as_slice() {
             ["module", path] => load(Path::new(path)).with_context(|| format!("cannot load {path}"))?,
-            ["run", name, program, arguments @ ..] => passed &= execute(name, program, arguments)?,
+            ["variable", name, value] => variables.push((name, value)),
+            ["run", name, program, arguments @ ..] => {
+                passed &= execute(name, program, arguments, &variables)?;
+            }
             _ => anyhow::bail!("the plan has a line of another form: {line}"),
         }
     }
@@ -69,16 +73,11 @@ fn load(path: &Path) -> Result<()> {
 }
 
 /// Runs a program to its end, with its output on the console; whether it says that all is well.
-fn execute(name: &str, program: &str, arguments: &[&str]) -> Result<bool> {
+fn execute(name: &str, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<bool> {
     say(&format!("begin {name}"));
     let began = Instant::now();
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("PATH", "/usr/bin")
-        .env("HOME", "/root")
-        .env("RUST_BACKTRACE", "1");
+    command.args(arguments).env_clear().envs(variables.iter().copied());
     let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
     let child = Pid::from_raw(child.id().cast_signed());
     // The first program of a system is the parent of everybody whose own is gone.
