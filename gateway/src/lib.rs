@@ -13,6 +13,7 @@ pub mod duration;
 pub mod export;
 mod git;
 pub mod oracle;
+pub mod orders;
 pub mod packet;
 pub mod policy;
 pub mod replay;

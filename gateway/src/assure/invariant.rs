@@ -13,7 +13,8 @@ use super::space::Space;
 const SHOWN: usize = 8;
 
 /// Proves the invariants of a policy: an error for each that does not hold, a warning for each that
-/// the rules hold but the modes of the rollout do not. A policy without invariants costs nothing.
+/// the rules hold but the modes of the rollout do not. What a window or a grant limits counts as open: it will be.
+/// A policy without invariants costs nothing.
 ///
 /// # Errors
 /// A policy that does not fit the tables has nothing that could be proven.
@@ -21,7 +22,10 @@ pub fn prove(policy: &Policy) -> Result<Vec<Diagnostic>, CompileError> {
     if policy.invariants.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(prove_image(policy, &compile(policy)?))
+    match policy.opened() {
+        Some(opened) => Ok(prove_image(&opened, &compile(&opened)?)),
+        None => Ok(prove_image(policy, &compile(policy)?)),
+    }
 }
 
 /// Proves the invariants of a policy on its image.

@@ -133,6 +133,7 @@ fn rule(kind: RuleKind, from: AddressSet, to: AddressSet) -> Rule {
         review: None,
         unenforced: false,
         condition: None,
+        limits: None,
         origin,
     }
 }

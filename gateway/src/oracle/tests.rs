@@ -63,6 +63,7 @@ fn rule(name: &str, kind: RuleKind, from: AddressSet, to: AddressSet, services: 
         review: None,
         unenforced: false,
         condition: None,
+        limits: None,
         origin: origin(),
     }
 }

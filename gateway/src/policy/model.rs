@@ -407,6 +407,9 @@ pub struct Rule {
     /// Index into [`Policy::conditions`]: when it holds; `None` for always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<usize>,
+    /// What the text limits it by; it takes part in decisions only where somebody lays these limits onto it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Box<Limits>>,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -422,6 +425,40 @@ impl Rule {
     pub fn isolates(&self) -> bool {
         self.kind == RuleKind::Quarantine && self.is_active() && self.from.segments.is_empty()
     }
+}
+
+/// What limits a vendor's access.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The vendor.
+    pub vendor: String,
+    /// When it may.
+    pub window: Option<Window>,
+    /// Somebody must open it each time.
+    pub grant: bool,
+    /// Tunnel that it must come through: nothing here can tell what did.
+    pub through: Option<String>,
+}
+
+impl Limits {
+    /// Whether it stays closed whatever the time is and whoever opens it: a tunnel is unpacked behind the programs,
+    /// which cannot tell what came through it.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.through.is_some()
+    }
+}
+
+/// A weekly window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Days on which it begins; 0 is Monday.
+    pub days: BTreeSet<u8>,
+    /// Minute of the day at which it begins.
+    pub from: u16,
+    /// Minute of the day at which it ends, of the next day where that is not after `from`.
+    pub to: u16,
+    /// Name of the time zone.
+    pub timezone: String,
 }
 
 /// What must never be possible.
@@ -486,6 +523,21 @@ impl Policy {
             None if address.is_multicast() => SegmentId::MULTICAST,
             None => SegmentId::WAN,
         }
+    }
+
+    /// The policy at its widest: with each access that a window or a grant limits open. `None` where nothing is.
+    pub fn opened(&self) -> Option<Self> {
+        let is_closed = |rule: &Rule| {
+            rule.unenforced && rule.limits.as_ref().is_some_and(|limits| !limits.is_out_of_reach())
+        };
+        if !self.rules.iter().any(is_closed) {
+            return None;
+        }
+        let mut opened = self.clone();
+        for rule in opened.rules.iter_mut().filter(|rule| is_closed(rule)) {
+            rule.unenforced = false;
+        }
+        Some(opened)
     }
 
     /// Segments of the text, without the built-in ones.

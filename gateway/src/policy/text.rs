@@ -30,6 +30,8 @@ record! {
             "flows" flows: List<FlowText>,
             /// What is forbidden, whatever a flow allows.
             "deny" deny: List<DenyText>,
+            /// Flows that devices in quarantine keep; they allow nothing to others.
+            "quarantine" quarantine: List<FlowText>,
             /// Vendors and what each may reach.
             "vendors" vendors: Entries<VendorText>,
             /// What must never be possible.
@@ -342,6 +344,15 @@ macro_rules! words {
         $(#[$attribute])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
         pub(super) enum $name { $($(#[doc = $doc])+ #[schemars(rename = $word)] $variant,)+ }
+
+        impl $name {
+            /// Its word in policy text.
+            #[allow(dead_code, reason = "not every choice is shown again")]
+            pub(super) const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+        }
+
         words!(decode $name { $($variant $word,)+ });
     };
     (decode $name:ident { $($variant:ident $word:literal,)+ }) => {

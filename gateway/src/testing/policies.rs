@@ -108,6 +108,7 @@ pub fn at_times(policy: impl Strategy<Value = Policy>, start: u64) -> impl Strat
                     review: None,
                     unenforced: false,
                     condition: Some(condition.index(conditions.len())),
+                    limits: None,
                     origin: origin(),
                 });
             }
@@ -429,6 +430,7 @@ fn rule(segments: usize, services: usize) -> impl Strategy<Value = Rule> {
         review: None,
         unenforced,
         condition: None,
+        limits: None,
         origin: origin(),
     })
 }

@@ -43,6 +43,7 @@ pub(crate) fn policy(ports: &[u16]) -> Policy {
         review: None,
         unenforced: false,
         condition: None,
+        limits: None,
         origin: origin(10 + u32::try_from(index).unwrap()),
     });
     let services = ports.iter().map(|port| Service {

@@ -126,6 +126,7 @@ impl Sketch {
                 review: None,
                 unenforced: rule.unenforced,
                 condition: rule.condition,
+                limits: None,
                 origin: origin(),
             })
         };

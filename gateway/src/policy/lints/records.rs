@@ -18,9 +18,11 @@ pub(super) fn lint(policy: &Policy, findings: &mut Findings) {
 }
 
 fn unenforced(rule: &Rule) -> Option<Diagnostic> {
-    rule.unenforced.then(|| {
+    let is_known = rule.limits.as_ref().is_some_and(|limits| !limits.is_out_of_reach());
+    (rule.unenforced && !is_known).then(|| {
         let message = format!(
-            "the window, grant or tunnel of `{}` is not enforced yet: this access stays closed",
+            "the tunnel of `{}` cannot be enforced: what comes through one is unpacked behind the programs; this \
+             access stays closed",
             rule.name
         );
         Diagnostic::warning("not-enforced", &rule.origin, message)

@@ -97,6 +97,7 @@ fn rule(kind: RuleKind, from: AddressSet, to: AddressSet, services: &[usize]) ->
         review: None,
         unenforced: false,
         condition: None,
+        limits: None,
         origin: origin(10),
     }
 }

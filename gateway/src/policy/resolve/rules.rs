@@ -22,6 +22,12 @@ impl Resolver {
                 self.deny(deny);
             }
         }
+        for kept in texts.iter().flat_map(|text| &text.quarantine.items) {
+            self.rule_name(&kept.name, &mut seen);
+            let rule = self.flow_of(kept, RuleKind::Kept);
+            self.policy.kept.push(rule);
+        }
+        self.policy.kept.sort_by(|a, b| a.origin.cmp(&b.origin));
         self.vendors(texts, &mut seen);
         // The order of the text, which decides whose name a packet bears.
         self.policy.rules.sort_by(|a, b| a.origin.cmp(&b.origin));
@@ -43,9 +49,14 @@ impl Resolver {
     }
 
     fn flow(&mut self, text: &FlowText) {
-        let rule = Rule {
+        let rule = self.flow_of(text, RuleKind::Flow);
+        self.policy.rules.push(rule);
+    }
+
+    fn flow_of(&mut self, text: &FlowText, kind: RuleKind) -> Rule {
+        Rule {
             name: text.name.value.clone(),
-            kind: RuleKind::Flow,
+            kind,
             from: self.endpoints("from", &text.from, Side::From),
             to: self.endpoints("to", &text.to, Side::To),
             services: self.rule_services(&text.services),
@@ -54,9 +65,9 @@ impl Resolver {
             review: self.review(text.review.as_ref()),
             unenforced: false,
             condition: None,
+            limits: None,
             origin: if text.name.is_empty() { text.place.origin() } else { text.name.place.origin() },
-        };
-        self.policy.rules.push(rule);
+        }
     }
 
     fn deny(&mut self, text: &DenyText) {
@@ -76,6 +87,7 @@ impl Resolver {
             review: self.review(text.review.as_ref()),
             unenforced: false,
             condition: None,
+            limits: None,
             origin: if text.name.is_empty() { text.place.origin() } else { text.name.place.origin() },
         };
         self.policy.rules.push(rule);

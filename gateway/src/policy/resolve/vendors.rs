@@ -7,7 +7,7 @@ use super::endpoints::{Seen, Side};
 use super::rules::value;
 use crate::policy::decode::Text;
 use crate::policy::diagnostic::Diagnostic;
-use crate::policy::model::{AddressSet, Rule, RuleKind};
+use crate::policy::model::{AddressSet, Limits, Rule, RuleKind, Window};
 use crate::policy::names;
 use crate::policy::text::{AccessText, Grant, PolicyText, Tunnel, VendorText, WindowText};
 
@@ -58,17 +58,19 @@ impl Resolver {
         access: &AccessText,
         made: &mut HashSet<String>,
     ) {
-        if let Some(window) = &access.window {
-            self.window(window);
-        }
+        let window = access.window.as_ref().map(|window| self.window(window));
+        let limits = Limits {
+            vendor: vendor.value.clone(),
+            window,
+            grant: access.grant == Some(Grant::Required),
+            through: access.through.filter(|tunnel| *tunnel != Tunnel::Direct).map(|tunnel| tunnel.word().to_owned()),
+        };
         let name = match &access.name {
             Some(name) => name.value.clone(),
             None => make_name(vendor, access, made),
         };
         self.ranges = self.ranges.saturating_add(sources.ranges.v4.len() + 4 * sources.ranges.v6.len());
-        let unenforced = access.window.is_some()
-            || access.grant == Some(Grant::Required)
-            || access.through.is_some_and(|tunnel| tunnel != Tunnel::Direct);
+        let unenforced = limits.window.is_some() || limits.grant || limits.through.is_some();
         let rule = Rule {
             name,
             kind: RuleKind::Vendor,
@@ -80,12 +82,13 @@ impl Resolver {
             review: self.review(access.review.as_ref()),
             unenforced,
             condition: None,
+            limits: unenforced.then(|| Box::new(limits)),
             origin: access.name.as_ref().map_or(&access.place, |name| &name.place).origin(),
         };
         self.policy.rules.push(rule);
     }
 
-    fn window(&mut self, window: &WindowText) {
+    fn window(&mut self, window: &WindowText) -> Window {
         if window.days.items.is_empty() && !window.days.broken && !window.broken {
             let diagnostic =
                 Diagnostic::error("empty-list", window.days.place.clone(), "this window has no day");
@@ -120,6 +123,12 @@ impl Resolver {
             );
             self.report(diagnostic.expected("expected a name such as Asia/Tokyo, or UTC"));
         }
+        Window {
+            days: window.days.items.iter().flatten().map(|day| *day as u8).collect(),
+            from: minutes(window.from.as_str()),
+            to: minutes(window.to.as_str()),
+            timezone: zone.value.clone(),
+        }
     }
 }
 
@@ -149,9 +158,19 @@ fn is_time(text: &str, ends: bool) -> bool {
     }
 }
 
-/// Whether a text has the shape of a name of the IANA time zone database; the database itself
-/// belongs to the machine.
+/// Minutes since midnight of a time of day; of anything else 0, which has been noted.
+fn minutes(text: &str) -> u16 {
+    let part = |part: Option<&str>| part.and_then(|part| part.parse::<u16>().ok()).unwrap_or(0);
+    let mut parts = text.split(':');
+    part(parts.next()).saturating_mul(60).saturating_add(part(parts.next()))
+}
+
+/// Whether a text is a name of the IANA time zone database: of the machine's, else of the one that is built in.
 fn is_timezone(text: &str) -> bool {
+    is_shaped_like_a_timezone(text) && jiff::tz::TimeZone::get(text).is_ok()
+}
+
+fn is_shaped_like_a_timezone(text: &str) -> bool {
     let sound = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_uppercase())
             && part.len() <= 30
@@ -191,5 +210,6 @@ mod tests {
         {
             assert!(!is_timezone(text), "{text}");
         }
+        assert!(!is_timezone("Asia/Takyo"), "there is none of this name");
     }
 }
