@@ -5,7 +5,7 @@
 use clinigate::assure::explain::explain;
 use clinigate::assure::reach::{Question, Reach};
 use clinigate::assure::space::Space;
-use clinigate::daemon::control::{Reply, Request};
+use clinigate::daemon::control::{Reply, Request, Rights};
 use clinigate::packet::Transport;
 use clinigate::policy::Selection;
 use clinigate::policy::expectation::{Words, resolve_inquiry};
@@ -87,7 +87,8 @@ fn request(line: &[u8]) {
     let Ok(request) = serde_json::from_slice::<Request>(line) else { return };
     let again = serde_json::to_vec(&request).expect("requests are JSON");
     assert_eq!(serde_json::from_slice::<Request>(&again).expect("what was read can be read again"), request);
-    assert_eq!(request.is_read_only(), request.name() == "status");
+    let looks = ["status", "flows", "traffic", "order-list", "order-look"].contains(&request.name());
+    assert_eq!(request.needs() == Rights::ReadOnly, looks, "{}", request.name());
 }
 
 /// A reply: from a service of another version, or from somebody else at that path.

@@ -5,6 +5,7 @@
 //! [`replay`] runs captures through a trial of the dataplane. [`cli`] is what the binary calls.
 
 pub mod assure;
+pub mod audit;
 pub mod cli;
 pub mod compile;
 pub mod daemon;

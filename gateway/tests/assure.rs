@@ -193,7 +193,11 @@ fn the_nearest_rule_says_what_it_lacks() {
     };
     let cases = [
         (("pacs", "modalities", "dicom"), "`store-studies`", "it allows the other direction"),
-        (("jump-ct", "ct-1", "https"), "`ct-calibration`", "is not enforced yet"),
+        (
+            ("jump-ct", "ct-1", "https"),
+            "`ct-calibration`",
+            "it is open only with a grant, in its window from 01:00 to 05:00 (Asia/Tokyo)",
+        ),
         (("10.10.40.12", "203.0.113.17", "https"), "`ct-telemetry`", "`from` does not have 10.10.40.12"),
         (("pumps", "pump-server", "https"), "`pumps-to-server`", "`services` has only alaris"),
     ];

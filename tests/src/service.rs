@@ -135,6 +135,11 @@ impl Setting {
         command
     }
 
+    /// The program itself, in the gateway's namespace, for subcommands that ask no service.
+    pub fn binary_command(&self) -> Command {
+        self.gateway.command(&self.binary)
+    }
+
     /// Its state directory.
     pub fn state(&self) -> PathBuf {
         self.directory.join("state")

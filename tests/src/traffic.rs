@@ -66,6 +66,11 @@ impl Datagrams {
         Ok(Self { started, arrived, stop, sender, receiver })
     }
 
+    /// How many have arrived.
+    pub fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::SeqCst)
+    }
+
     /// Waits until a packet has arrived; false where none did within `patience`.
     pub fn wait_for_arrival(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;

@@ -206,9 +206,26 @@ fn misses(
         miss(2, format!("`services` has only {}", named.join(", ")));
     }
     if !rule.is_active() {
-        miss(1, "its window, grant or tunnel is not enforced yet: it stays closed".to_owned());
+        miss(1, closed(rule));
     }
     Some((cost, fails))
+}
+
+/// Why a rule is closed that names the packet.
+fn closed(rule: &Rule) -> String {
+    let Some(limits) = rule.limits.as_deref() else { return "it takes no part in decisions".to_owned() };
+    let window = limits.window.as_ref().map(|window| {
+        let time = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+        format!("in its window from {} to {} ({})", time(window.from), time(window.to), window.timezone)
+    });
+    match (&limits.through, window, limits.grant) {
+        (Some(tunnel), ..) => format!("it must come through {tunnel}, which cannot be told: it stays closed"),
+        (None, Some(window), true) => format!("it is open only with a grant, {window}"),
+        (None, Some(window), false) => format!("it is open only {window}"),
+        (None, None, _) => {
+            format!("it is open only with a grant: clinigate grant open {} ...", limits.vendor)
+        }
+    }
 }
 
 fn names_service(policy: &Policy, services: &[usize], transport: Transport) -> bool {

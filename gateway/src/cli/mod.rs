@@ -2,6 +2,8 @@
 //! error; exit codes are those of [`Outcome`], and 2 for wrong use or a wrong environment.
 
 mod apply;
+mod audit;
+mod break_glass;
 mod check;
 mod completions;
 mod confirm;
@@ -10,10 +12,13 @@ pub(crate) mod explain;
 mod export;
 mod flows;
 mod generations;
+mod grant;
 mod instance;
 mod labels;
 mod manual;
+mod order;
 mod plan;
+mod quarantine;
 mod reach;
 mod replay;
 mod rollback;
@@ -68,6 +73,10 @@ enum Command {
     Rollback(rollback::Rollback),
     Generations(generations::Generations),
     Status(status::Status),
+    Quarantine(quarantine::Quarantine),
+    Grant(grant::Grant),
+    BreakGlass(break_glass::BreakGlass),
+    Audit(audit::Audit),
     Flows(flows::Flows),
     Top(top::Top),
     Detach(detach::Detach),
@@ -94,6 +103,10 @@ impl Cli {
             Command::Rollback(command) => command.run(self.format.plain()?),
             Command::Generations(command) => command.run(self.format.plain()?),
             Command::Status(command) => command.run(self.format.plain()?),
+            Command::Quarantine(command) => command.run(self.format.plain()?),
+            Command::Grant(command) => command.run(self.format.plain()?),
+            Command::BreakGlass(command) => command.run(self.format.plain()?),
+            Command::Audit(command) => command.run(self.format.plain()?),
             Command::Flows(command) => command.run(self.format.plain()?),
             Command::Top(command) => command.run(self.format.plain()?),
             Command::Detach(command) => command.run(self.format.plain()?),

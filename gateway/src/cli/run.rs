@@ -16,6 +16,7 @@ use self::watching::Watching;
 use super::Outcome;
 use super::instance::Instance;
 use super::labels::Labels;
+use crate::daemon::control::Groups;
 use crate::daemon::{self, Settings, Source};
 use crate::dataplane::{Options, XdpMode};
 use crate::telemetry::logging::{self, LogFormat};
@@ -40,9 +41,12 @@ pub(super) struct Run {
     /// Where /metrics and /healthz are served.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9469")]
     metrics: SocketAddr,
-    /// Group whose members may ask for the status.
+    /// Group of viewers: its members may look at what is in force and what passes.
     #[arg(long, value_name = "GROUP")]
     socket_group: Option<String>,
+    /// Group of operators: its members may also order quarantine, grants and break-glass.
+    #[arg(long, value_name = "GROUP")]
+    operator_group: Option<String>,
     /// How the log is written.
     #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
     log_format: LogFormat,
@@ -75,7 +79,10 @@ impl From<Mode> for XdpMode {
 
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<Outcome> {
-        let readers = self.socket_group.as_deref().map(group).transpose()?;
+        let groups = Groups {
+            viewers: self.socket_group.as_deref().map(group).transpose()?,
+            operators: self.operator_group.as_deref().map(group).transpose()?,
+        };
         let source = match (self.policy, self.repository.settings()?) {
             (_, Some(repository)) => Source::Repository(Box::new(repository)),
             (Some(policy), None) => {
@@ -95,7 +102,7 @@ impl Run {
                 ..self.instance.options()
             },
             socket: self.instance.socket,
-            readers,
+            groups,
             metrics: self.metrics,
             event_log,
             learn_talkers: self.watching.learn_talkers(),

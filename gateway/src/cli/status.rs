@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::instance::Instance;
 use super::{Format, Outcome, print, print_json};
-use crate::daemon::Look;
 use crate::daemon::control::{Client, ClientError, Reply, Request};
 use crate::daemon::status::Status as Report;
+use crate::daemon::{Look, standing_orders};
 use crate::dataplane::{Dataplane, DataplaneError};
 
 /// The service may be compiling a large policy just now.
@@ -83,7 +83,11 @@ impl Status {
             match Dataplane::open(self.instance.options()) {
                 // Somebody takes an unconfirmed change back, or looks, too.
                 Err(DataplaneError::Owned { .. }) if attempts < OWNED_ATTEMPTS => std::thread::sleep(PAUSE),
-                other => return Ok(Look::at(&other?)?.status()),
+                other => {
+                    let mut status = Look::at(&other?)?.status();
+                    status.orders = standing_orders(&self.instance.state_dir).unwrap_or_default();
+                    return Ok(status);
+                }
             }
         }
     }

@@ -58,6 +58,8 @@ pub enum Cause {
     Start,
     /// The same text, for new addresses of the gateway.
     Addresses,
+    /// The same text, with other orders or windows laid over it.
+    Orders,
     /// Somebody asked for an earlier one.
     Rollback,
     /// The one before was not confirmed in time.
@@ -72,6 +74,7 @@ impl Cause {
             Self::Commit => "commit",
             Self::Start => "start",
             Self::Addresses => "addresses",
+            Self::Orders => "orders",
             Self::Rollback => "rollback",
             Self::NotConfirmed => "not-confirmed",
         }

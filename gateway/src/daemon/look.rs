@@ -112,6 +112,7 @@ impl Look {
             unconfirmed: None,
             withdrawn: None,
             trouble: Vec::new(),
+            orders: Vec::new(),
         }
     }
 

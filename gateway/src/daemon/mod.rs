@@ -1,6 +1,7 @@
 //! The running service: where policies come from, what is in force, and who may ask.
 
 mod binary;
+mod clock;
 mod commit;
 pub mod control;
 mod event_log;
@@ -9,6 +10,7 @@ pub mod http;
 mod last_good;
 mod look;
 mod notify;
+mod order_book;
 mod prepare;
 mod privileges;
 mod reports;
@@ -29,8 +31,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::unistd::Gid;
-
 use last_good::Kept;
 
 pub use look::Look;
@@ -43,6 +43,7 @@ pub use standby::stand_by;
 use crate::dataplane;
 use crate::policy::Selection;
 use crate::telemetry::event_log::EventLogSettings;
+use control::Groups;
 
 /// Directory of the text of the last policy that came into force, below the state directory.
 pub fn kept_policy(state: &Path) -> PathBuf {
@@ -69,6 +70,14 @@ impl Source {
     }
 }
 
+/// What was ordered at a gateway whose service does not run, as its state directory has it.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn standing_orders(state: &Path) -> std::io::Result<Vec<control::Standing>> {
+    Ok(order_book::standing(&order_book::read(state)?, &clock::now()))
+}
+
 /// How a service runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -80,8 +89,8 @@ pub struct Settings {
     pub dataplane: dataplane::Options,
     /// The control socket.
     pub socket: PathBuf,
-    /// Group whose members may ask for the status.
-    pub readers: Option<Gid>,
+    /// Groups whose members may look, and order.
+    pub groups: Groups,
     /// Where `/metrics` and `/healthz` are served.
     pub metrics: SocketAddr,
     /// The log of blocked flows as a file, beside the journal.

@@ -13,6 +13,7 @@ use crate::assure::reach::Reach;
 use crate::assure::space::Space;
 use crate::compile::image::Image;
 use crate::compile::{CompileError, compile};
+use crate::orders::{self, Clock, Laid, Orders};
 use crate::policy::diagnostic::Diagnostic;
 use crate::policy::expectation::Expectation;
 use crate::policy::model::{Policy, Ranges};
@@ -33,6 +34,21 @@ pub struct Prepared {
     pub addresses: Vec<IpAddr>,
     /// The tables.
     pub image: Image,
+    /// What was laid over the text.
+    pub laying: Laying,
+}
+
+/// What was laid over a policy's text: see [`orders::Laid`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Laying {
+    /// The orders.
+    pub orders: Orders,
+    /// Tells one laid state from another; empty where nothing was laid.
+    pub basis: String,
+    /// When it must be laid anew, in nanoseconds on the kernel's clock.
+    pub stale: Option<u64>,
+    /// Milliseconds since 1970 at which the kernel's clock began, where windows depend on it.
+    pub beginning: Option<i64>,
 }
 
 /// A policy's text that has been found without mistakes.
@@ -167,19 +183,33 @@ impl Text {
         }
     }
 
-    /// Compiles it for a gateway that has `addresses`.
-    pub fn prepare(self, addresses: Vec<IpAddr>) -> Result<Prepared, PrepareError> {
-        let image = compile(&with_addresses(&self.policy, &addresses))?;
-        Ok(Prepared { text: self, addresses, image })
+    /// Compiles it for a gateway that has `addresses`, with what was ordered there.
+    pub fn prepare(
+        self,
+        addresses: Vec<IpAddr>,
+        orders: &Orders,
+        clock: &Clock,
+    ) -> Result<Prepared, PrepareError> {
+        let Laid { policy, basis, stale, has_windows } =
+            orders::lay(with_addresses(&self.policy, &addresses), orders, clock);
+        let image = compile(&policy)?;
+        let beginning = has_windows.then(|| clock.beginning());
+        let laying = Laying { orders: orders.clone(), basis, stale, beginning };
+        Ok(Prepared { text: self, addresses, image, laying })
     }
 }
 
 impl Prepared {
     /// Proves the policy's invariants on its tables. Only asked of a policy that is new: the last good
-    /// one is better than none, whatever a later version of this program proves about it.
+    /// one is better than none, whatever a later version of this program proves about it. Proven is the text, with
+    /// every access open that a window or a grant limits, and not what was ordered over it.
     pub fn prove(&self) -> Result<(), PrepareError> {
         let policy = &self.text.policy;
-        let found = invariant::prove_image(policy, &self.image);
+        let found = if self.laying.basis.is_empty() && policy.opened().is_none() {
+            invariant::prove_image(policy, &self.image)
+        } else {
+            invariant::prove(&with_addresses(policy, &self.addresses))?
+        };
         let broken: Vec<Diagnostic> = found.into_iter().filter(Diagnostic::is_error).collect();
         self.unless(&broken, Fault::Invariant)
     }
@@ -190,7 +220,15 @@ impl Prepared {
         if expectations.is_empty() {
             return Ok(());
         }
-        let reach = Reach::new(Space::new(&self.image));
+        // The text is tested, not what was ordered over it.
+        let plain;
+        let image = if self.laying.basis.is_empty() {
+            &self.image
+        } else {
+            plain = compile(&with_addresses(policy, &self.addresses))?;
+            &plain
+        };
+        let reach = Reach::new(Space::new(image));
         let verdicts = expectations.iter().map(|expectation| judge(policy, &reach, expectation));
         let failed: Vec<Diagnostic> = verdicts.filter_map(|verdict| verdict.failure).collect();
         self.unless(&failed, Fault::Test)
@@ -268,16 +306,22 @@ mod tests {
     use super::super::service::ChangeError;
     use super::*;
 
+    fn clock() -> Clock {
+        Clock { boot: String::new(), unix: 0, kernel: 0 }
+    }
+
     const MINIMAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies/minimal");
 
     #[test]
     fn the_gateways_own_addresses_are_its_segment() {
         let text = Text::read(Path::new(MINIMAL), &Selection::default()).unwrap();
         let addresses: Vec<IpAddr> = vec!["10.10.70.1".parse().unwrap(), "fd00:70::1".parse().unwrap()];
-        let prepared = text.prepare(addresses).unwrap();
+        let prepared = text.prepare(addresses, &Orders::default(), &clock()).unwrap();
         let with = prepared.image.atoms.len();
-        let without =
-            Text::read(Path::new(MINIMAL), &Selection::default()).unwrap().prepare(Vec::new()).unwrap();
+        let without = Text::read(Path::new(MINIMAL), &Selection::default())
+            .unwrap()
+            .prepare(Vec::new(), &Orders::default(), &clock())
+            .unwrap();
         assert_ne!(prepared.image.v4, without.image.v4);
         assert_eq!(prepared.tables()["atoms"], with as u64);
         assert!(prepared.tables()["verdict rows"] > 0);
@@ -290,7 +334,11 @@ mod tests {
         let claim = |services| {
             let line = format!("- {{ name: claim, from: modalities, to: pacs, never: [{services}] }}");
             fs::write(directory.path().join("claim.yaml"), format!("invariants:\n  {line}\n")).unwrap();
-            Text::read(directory.path(), &Selection::default()).unwrap().prepare(Vec::new()).unwrap().prove()
+            Text::read(directory.path(), &Selection::default())
+                .unwrap()
+                .prepare(Vec::new(), &Orders::default(), &clock())
+                .unwrap()
+                .prove()
         };
         assert!(claim("smb").is_ok());
         let error = claim("tcp/11000-11200").unwrap_err().to_string();

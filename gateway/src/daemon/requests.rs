@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::error;
 
-use super::control::{self, ErrorKind, Permission, Reply, Request};
+use super::control::{self, ErrorKind, Peer, Permission, Reply, Request, Rights};
 use super::http::Pages;
 use super::repository::Allowed;
 use super::run::blocking;
@@ -30,7 +30,11 @@ impl Handle {
 }
 
 impl control::Handler for Handle {
-    async fn handle(&self, request: Request) -> Reply {
+    async fn handle(&self, peer: Peer, request: Request) -> Reply {
+        if request.needs() == Rights::Full {
+            let (peer, action) = (peer.clone(), request.name());
+            self.ask(move |service| service.asked(&peer, action)).await;
+        }
         let reply = match request {
             Request::Status {} => {
                 self.ask(Service::status).await.map(|status| Reply::Status { status: Box::new(status) })
@@ -45,6 +49,7 @@ impl control::Handler for Handle {
                 let message = format!("{} is not an absolute path", dir.display());
                 return Reply::Error { kind: ErrorKind::Malformed, message };
             }
+            Request::Order { order } => self.ask(move |service| service.order(&peer, &order)).await,
             Request::Reload { allow, rewritten, confirm_within_s } => {
                 let allowed = Allowed {
                     cuts: allow.contains(&Permission::CutConnections),
@@ -77,6 +82,10 @@ impl control::Handler for Handle {
             }),
         };
         reply.unwrap_or_else(|error| Reply::Error { kind: error.kind(), message: chain(&error) })
+    }
+
+    async fn forbidden(&self, peer: Peer, request: Request) {
+        self.ask(move |service| service.forbidden(&peer, request.name())).await;
     }
 
     fn answered(&self, reply: &Reply) {

@@ -105,7 +105,7 @@ async fn live(settings: Settings) -> Result<Ended, RunError> {
         }
         Source::Repository(_) => None,
     };
-    let listener = Listener::bind(&settings.socket, settings.readers)?;
+    let listener = Listener::bind(&settings.socket, settings.groups)?;
     let web = listen(settings.metrics).await?;
     let changes = NetworkChanges::listen()?;
     let metrics = Arc::new(Metrics::new()?);

@@ -65,7 +65,7 @@ pub fn stand_by(options: &Options) -> Result<(), RunError> {
                     selection: Selection::Everything,
                     dataplane: options.clone(),
                     socket: options.state_dir.join("none"),
-                    readers: None,
+                    groups: super::control::Groups::default(),
                     metrics: ([127, 0, 0, 1], 0).into(),
                     event_log: None,
                     learn_talkers: Duration::ZERO,

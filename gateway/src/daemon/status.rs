@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::control::Standing;
 use super::repository::Commit;
 use super::review::Plan;
 pub use super::unconfirmed::Withdrawn;
@@ -38,6 +39,9 @@ pub struct Status {
     pub withdrawn: Option<Withdrawn>,
     /// What keeps the policy in force from being held everywhere.
     pub trouble: Vec<String>,
+    /// What was ordered over the policy: quarantine, grants, break-glass.
+    #[serde(default)]
+    pub orders: Vec<Standing>,
 }
 
 /// The running service.
@@ -283,6 +287,19 @@ impl Status {
             (Some(_), Some(_)) => {}
         }
         findings.extend(self.trouble.iter().cloned());
+        for order in self.orders.iter().filter(|order| order.kind == "break-glass") {
+            let Standing { subject, reason, by, .. } = order;
+            findings.push(match order.remaining_s {
+                Some(seconds) => format!(
+                    "BREAK-GLASS: segment {subject} is open for {seconds} s more ({reason}, by {by}); what the policy \
+                     forbids there passes"
+                ),
+                None => format!(
+                    "BREAK-GLASS: segment {subject} was open ({reason}, by {by}); review what went through: \
+                     clinigate break-glass review {subject}"
+                ),
+            });
+        }
         // The service says why, once it has tried.
         let explained = |name: &str| self.trouble.iter().any(|trouble| trouble.contains(name));
         for InterfaceStatus { name, ifindex, mode, .. } in &self.interfaces {
@@ -321,9 +338,21 @@ impl Status {
     pub fn notes(&self) -> Vec<String> {
         let generic = |interface: &&InterfaceStatus| interface.mode.as_deref() == Some("generic");
         let names: Vec<&str> = self.interfaces.iter().filter(generic).map(|it| it.name.as_str()).collect();
-        if names.is_empty() {
-            return Vec::new();
+        let mut notes = Vec::new();
+        if !names.is_empty() {
+            notes.push(format!("generic XDP, which is slow, on {}", names.join(", ")));
         }
-        vec![format!("generic XDP, which is slow, on {}", names.join(", "))]
+        for order in &self.orders {
+            match &order.vendor {
+                Some(vendor) => {
+                    notes.push(format!("{vendor} has a grant for {} ({})", order.subject, order.reason));
+                }
+                None if order.kind == "quarantine" => {
+                    notes.push(format!("{} is in quarantine ({})", order.subject, order.reason));
+                }
+                None => {}
+            }
+        }
+        notes
     }
 }

@@ -33,6 +33,9 @@ pub struct Record {
     /// Sizes of the tables, by what they hold.
     #[serde(default)]
     pub tables: BTreeMap<String, u64>,
+    /// Tells apart what was laid over the policy; empty where nothing was.
+    #[serde(default)]
+    pub orders: String,
 }
 
 /// A pinned generation, described.

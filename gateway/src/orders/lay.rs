@@ -35,8 +35,15 @@ pub struct Laid {
 
 /// Lays the orders onto a policy.
 pub fn lay(policy: Policy, orders: &Orders, clock: &Clock) -> Laid {
-    let mut layer =
-        Layer { clock, basis: Sha256::new(), laid: false, stale: None, has_windows: false, everything: None, policy };
+    let mut layer = Layer {
+        clock,
+        basis: Sha256::new(),
+        laid: false,
+        stale: None,
+        has_windows: false,
+        everything: None,
+        policy,
+    };
     layer.vendors(orders);
     for quarantine in orders.quarantines.iter().filter(|it| !it.term.is_over(clock)) {
         layer.quarantine(quarantine);
@@ -54,7 +61,8 @@ pub(super) fn addresses(policy: &Policy, quarantine: &Quarantine) -> Vec<IpAddr>
     let mut addresses = match &quarantine.target {
         Target::Device(name) => policy.devices.iter().find(|it| it.name == *name).map(of).unwrap_or_default(),
         Target::Mac(mac) => {
-            let has_it = |device: &&Device| device.labels.get("mac").is_some_and(|it| it.eq_ignore_ascii_case(mac));
+            let has_it =
+                |device: &&Device| device.labels.get("mac").is_some_and(|it| it.eq_ignore_ascii_case(mac));
             let mut known = quarantine.addresses.clone();
             known.extend(policy.devices.iter().filter(has_it).flat_map(of));
             known
@@ -85,7 +93,9 @@ impl Layer<'_> {
     fn vendors(&mut self, orders: &Orders) {
         for index in 0..self.policy.rules.len() {
             let rule = self.policy.rules[index].clone();
-            let Some(limits) = rule.limits.as_deref().filter(|limits| !limits.is_out_of_reach()) else { continue };
+            let Some(limits) = rule.limits.as_deref().filter(|limits| !limits.is_out_of_reach()) else {
+                continue;
+            };
             let window = limits.window.as_ref().map(|window| {
                 let intervals = window::intervals(window, self.clock.unix, INTERVALS);
                 self.mark(&format!("{}{intervals:?}", rule.name));
@@ -93,9 +103,14 @@ impl Layer<'_> {
                 intervals
             });
             let window: Option<Vec<(u64, u64)>> = window.map(|intervals| {
-                intervals.iter().map(|&(from, until)| (self.clock.kernel_at(from), self.clock.kernel_at(until))).collect()
+                intervals
+                    .iter()
+                    .map(|&(from, until)| (self.clock.kernel_at(from), self.clock.kernel_at(until)))
+                    .collect()
             });
-            if let Some(last) = window.as_ref().filter(|all| all.len() == INTERVALS).and_then(|all| all.last()) {
+            if let Some(last) =
+                window.as_ref().filter(|all| all.len() == INTERVALS).and_then(|all| all.last())
+            {
                 self.stale = Some(self.stale.map_or(last.0, |stale| stale.min(last.0)));
             }
             if limits.grant {
@@ -180,7 +195,9 @@ impl Layer<'_> {
     }
 
     fn break_glass(&mut self, name: &str, end: u64) {
-        let Some(index) = self.policy.segments.iter().position(|segment| segment.name == name) else { return };
+        let Some(index) = self.policy.segments.iter().position(|segment| segment.name == name) else {
+            return;
+        };
         let id = u16::try_from(index).map_or(SegmentId::UNKNOWN, SegmentId);
         self.mark(&format!("break-glass{name}{end}"));
         let until = self.policy.break_glass.entry(id).or_default();
@@ -199,7 +216,8 @@ impl Layer<'_> {
     }
 
     fn everywhere(&self) -> AddressSet {
-        let ids = (0..self.policy.segments.len()).filter_map(|index| u16::try_from(index).ok()).map(SegmentId);
+        let ids =
+            (0..self.policy.segments.len()).filter_map(|index| u16::try_from(index).ok()).map(SegmentId);
         let segments: BTreeSet<SegmentId> = ids.filter(|id| *id != SegmentId::UNKNOWN).collect();
         AddressSet { segments, ranges: Ranges::default() }
     }

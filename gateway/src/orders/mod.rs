@@ -143,7 +143,7 @@ impl Orders {
     }
 
     /// The number of a new one.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }

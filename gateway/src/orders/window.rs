@@ -42,9 +42,9 @@ fn all(window: &Window, unix: u64, count: usize) -> Result<Vec<(u64, u64)>, jiff
 
 /// Milliseconds since 1970 at so many minutes of a day; the last minute is the first of the next day.
 fn at(date: Date, minutes: u16, zone: &TimeZone) -> Result<u64, jiff::Error> {
-    let (date, minutes) =
-        if minutes >= 24 * 60 { (date.checked_add(1.day())?, 0) } else { (date, minutes) };
-    let time = Time::new(i8::try_from(minutes / 60).unwrap_or(0), i8::try_from(minutes % 60).unwrap_or(0), 0, 0)?;
+    let (date, minutes) = if minutes >= 24 * 60 { (date.checked_add(1.day())?, 0) } else { (date, minutes) };
+    let time =
+        Time::new(i8::try_from(minutes / 60).unwrap_or(0), i8::try_from(minutes % 60).unwrap_or(0), 0, 0)?;
     let at = date.to_datetime(time).to_zoned(zone.clone())?.timestamp().as_millisecond();
     Ok(u64::try_from(at).unwrap_or(0))
 }
@@ -93,9 +93,10 @@ mod tests {
         let always = window(&[0, 1, 2, 3, 4, 5, 6], 0, 24 * 60, "UTC");
         let intervals = intervals(&always, unix("2026-11-22T12:00:00Z"), 8);
         assert_eq!(intervals.len(), 1);
-        assert_eq!(shown(&window(&[0, 1], 0, 24 * 60, "UTC"), "2026-11-22T12:00:00Z", 1), [
-            "2026-11-23T00:00:00Z/2026-11-25T00:00:00Z"
-        ]);
+        assert_eq!(
+            shown(&window(&[0, 1], 0, 24 * 60, "UTC"), "2026-11-22T12:00:00Z", 1),
+            ["2026-11-23T00:00:00Z/2026-11-25T00:00:00Z"]
+        );
     }
 
     #[test]
@@ -106,8 +107,14 @@ mod tests {
         assert_eq!(shown(&sundays, "2026-10-24T12:00:00Z", 1), ["2026-10-24T23:00:00Z/2026-10-25T04:00:00Z"]);
         // In the hour that is left out, and in the one that comes twice.
         let half_past_two = window(&[6], 150, 165, "Europe/Berlin");
-        assert_eq!(shown(&half_past_two, "2026-03-28T12:00:00Z", 1), ["2026-03-29T01:30:00Z/2026-03-29T01:45:00Z"]);
-        assert_eq!(shown(&half_past_two, "2026-10-24T12:00:00Z", 1), ["2026-10-25T00:30:00Z/2026-10-25T00:45:00Z"]);
+        assert_eq!(
+            shown(&half_past_two, "2026-03-28T12:00:00Z", 1),
+            ["2026-03-29T01:30:00Z/2026-03-29T01:45:00Z"]
+        );
+        assert_eq!(
+            shown(&half_past_two, "2026-10-24T12:00:00Z", 1),
+            ["2026-10-25T00:30:00Z/2026-10-25T00:45:00Z"]
+        );
     }
 
     #[test]

@@ -22,6 +22,7 @@ use prometheus::{
 use rollout::Rollout;
 
 use self::watching::Watching;
+use super::orders::OrderMetrics;
 use super::reading::{PairTotal, PolicyReading, Reading};
 use crate::policy::model::RuleKind;
 
@@ -56,6 +57,8 @@ pub struct Metrics {
     pub rollout: Rollout,
     /// Who talks to whom, and who may not.
     pub watching: Watching,
+    /// What was ordered at the gateway.
+    pub orders: OrderMetrics,
 }
 
 impl Metrics {
@@ -97,6 +100,7 @@ impl Metrics {
                 "clinigate_reading_failures_total",
                 "Scrapes that could not read the kernel's counters, which are then missing from the page.",
             )?,
+            orders: OrderMetrics::new(&registry)?,
             registry,
         };
         let build = IntGaugeVec::new(

@@ -9,6 +9,7 @@ pub mod flow;
 pub mod logging;
 pub mod metrics;
 pub mod names;
+pub mod orders;
 pub mod reading;
 pub mod recent;
 pub mod talkers;

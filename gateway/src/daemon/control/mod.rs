@@ -5,6 +5,7 @@
 //! (`SO_PEERCRED`), not the peer. The client's side is blocking and needs no runtime.
 
 mod client;
+mod order;
 mod peer;
 mod server;
 
@@ -14,7 +15,8 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientError};
-pub use peer::Rights;
+pub use order::{Clinical, Found, Order, Ordered, Standing};
+pub use peer::{Groups, Peer, Rights};
 pub use server::{Handler, ListenError, Listener};
 
 use super::status::Status;
@@ -76,14 +78,28 @@ pub enum Request {
     },
     /// What was counted? Peers that may read may ask.
     Traffic {},
+    /// Something is ordered at the gateway: quarantine, a grant, break-glass.
+    Order {
+        /// What.
+        order: Order,
+    },
     /// Take everything off the interfaces and end.
     Detach {},
 }
 
 impl Request {
-    /// Whether it changes nothing, and read-only peers may ask it.
-    pub fn is_read_only(&self) -> bool {
-        matches!(self, Self::Status {} | Self::Flows { .. } | Self::Traffic {})
+    /// What a peer must be allowed to, to ask it.
+    pub fn needs(&self) -> Rights {
+        match self {
+            Self::Status {} | Self::Flows { .. } | Self::Traffic {} => Rights::ReadOnly,
+            Self::Order { order } if order.is_read_only() => Rights::ReadOnly,
+            Self::Order { .. } => Rights::Operate,
+            Self::Apply { .. }
+            | Self::Reload { .. }
+            | Self::Confirm {}
+            | Self::Rollback { .. }
+            | Self::Detach {} => Rights::Full,
+        }
     }
 
     /// Its name in logs.
@@ -96,6 +112,7 @@ impl Request {
             Self::Rollback { .. } => "rollback",
             Self::Flows { .. } => "flows",
             Self::Traffic {} => "traffic",
+            Self::Order { order } => order.name(),
             Self::Detach {} => "detach",
         }
     }
@@ -148,6 +165,21 @@ pub enum Reply {
         /// The generation that stays.
         generation: u32,
     },
+    /// To [`Order::List`].
+    Orders {
+        /// What is in force, by kind and number.
+        orders: Vec<Standing>,
+    },
+    /// To [`Order::Look`].
+    Found {
+        /// What is known.
+        found: Box<Found>,
+    },
+    /// To every other [`Order`]: it is in force.
+    Ordered {
+        /// What came of it.
+        ordered: Ordered,
+    },
     /// To [`Request::Detach`]: nothing is enforced any more, and the service ends.
     Detached {
         /// Interfaces that were enforced.
@@ -178,6 +210,8 @@ pub enum ErrorKind {
     Policy,
     /// A commit is refused or held.
     Held,
+    /// What was ordered cannot be.
+    Refused,
     /// The kernel, or the machine, did not accept it.
     Machine,
 }

@@ -2,25 +2,61 @@
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 
-/// What a peer may ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a peer may ask; each may what the one before may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rights {
-    /// Everything.
-    Full,
-    /// What changes nothing.
-    ReadOnly,
     /// Nothing.
     None,
+    /// What changes nothing.
+    ReadOnly,
+    /// Besides, quarantine, grants and break-glass.
+    Operate,
+    /// Everything.
+    Full,
 }
 
-/// Rights of a peer: root and the service's own user have all; members of `readers` may look.
-pub(super) fn rights(uid: Uid, gid: Gid, service: Uid, readers: Option<Gid>) -> Rights {
+/// Groups whose members have rights without being root.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// They may look.
+    pub viewers: Option<Gid>,
+    /// They may order quarantine, grants and break-glass.
+    pub operators: Option<Gid>,
+}
+
+/// Who asks, as the kernel says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// User.
+    pub uid: u32,
+    /// Process, where it is known.
+    pub pid: Option<i32>,
+    /// What it may ask.
+    pub rights: Rights,
+}
+
+impl Peer {
+    /// The user's name and number.
+    pub fn name(&self) -> String {
+        match User::from_uid(Uid::from_raw(self.uid)) {
+            Ok(Some(user)) => format!("{} (uid {})", user.name, self.uid),
+            _ => format!("uid {}", self.uid),
+        }
+    }
+}
+
+/// Rights of a peer: root and the service's own user have all; others those of their groups.
+pub(super) fn rights(uid: Uid, gid: Gid, service: Uid, groups: Groups) -> Rights {
     if uid.is_root() || uid == service {
         return Rights::Full;
     }
-    match readers {
-        Some(readers) if gid == readers || belongs_to(uid, gid, readers) => Rights::ReadOnly,
-        _ => Rights::None,
+    let is_in = |group: Option<Gid>| group.is_some_and(|group| gid == group || belongs_to(uid, gid, group));
+    if is_in(groups.operators) {
+        Rights::Operate
+    } else if is_in(groups.viewers) {
+        Rights::ReadOnly
+    } else {
+        Rights::None
     }
 }
 
@@ -38,18 +74,21 @@ mod tests {
     #[test]
     fn rights_follow_user_and_group() {
         let service = Uid::from_raw(900);
-        let readers = Gid::from_raw(4000);
+        let (viewers, operators) = (Gid::from_raw(4000), Gid::from_raw(4002));
         let other = Gid::from_raw(4001);
         let stranger = Uid::from_raw(65_123);
+        let both = Groups { viewers: Some(viewers), operators: Some(operators) };
         let cases = [
-            (Uid::from_raw(0), other, Some(readers), Rights::Full),
-            (service, other, None, Rights::Full),
-            (stranger, readers, Some(readers), Rights::ReadOnly),
-            (stranger, readers, None, Rights::None),
-            (stranger, other, Some(readers), Rights::None),
+            (Uid::from_raw(0), other, both, Rights::Full),
+            (service, other, Groups::default(), Rights::Full),
+            (stranger, viewers, both, Rights::ReadOnly),
+            (stranger, operators, both, Rights::Operate),
+            (stranger, viewers, Groups::default(), Rights::None),
+            (stranger, operators, Groups { viewers: Some(viewers), operators: None }, Rights::None),
+            (stranger, other, both, Rights::None),
         ];
-        for (uid, gid, group, expected) in cases {
-            assert_eq!(rights(uid, gid, service, group), expected, "{uid} {gid} {group:?}");
+        for (uid, gid, groups, expected) in cases {
+            assert_eq!(rights(uid, gid, service, groups), expected, "{uid} {gid} {groups:?}");
         }
     }
 }

@@ -15,17 +15,26 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::{ErrorKind, REQUEST_LIMIT, Reply, Request, Rights, peer};
+use super::{ErrorKind, Groups, Peer, REQUEST_LIMIT, Reply, Request, Rights, peer};
 
 /// Peers that are served at once.
 const PEERS: usize = 32;
 /// For how long a peer may be silent within a request, or before one.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The same of a peer that has no rights.
+const STRANGERS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Carries out requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Carries out `request`, whose peer has been found to have the right to ask it.
-    fn handle(&self, request: Request) -> impl Future<Output = Reply> + Send;
+    /// Carries out `request` of a peer that has been found to have the right to ask it.
+    fn handle(&self, peer: Peer, request: Request) -> impl Future<Output = Reply> + Send;
+
+    /// `peer` asked for what it has no right to.
+    fn forbidden(&self, peer: Peer, request: Request) -> impl Future<Output = ()> + Send {
+        let _ = (peer, request);
+        std::future::ready(())
+    }
 
     /// `reply` has been sent, or its peer has gone.
     fn answered(&self, reply: &Reply) {
@@ -39,7 +48,7 @@ pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
     inode: u64,
-    readers: Option<Gid>,
+    groups: Groups,
     peers: Arc<Semaphore>,
 }
 
@@ -63,9 +72,9 @@ pub enum ListenError {
 }
 
 impl Listener {
-    /// Listens on `path`, in place of a socket that a dead service left there. Members of
-    /// `readers` may reach it.
-    pub fn bind(path: &Path, readers: Option<Gid>) -> Result<Self, ListenError> {
+    /// Listens on `path`, in place of a socket that a dead service left there. Members of one of the `groups`
+    /// may reach it; where there are two, anybody may, and is asked who it is: a file has one group.
+    pub fn bind(path: &Path, groups: Groups) -> Result<Self, ListenError> {
         let failed = |source| ListenError::Io { path: path.to_owned(), source };
         match fs::symlink_metadata(path) {
             Ok(found) if std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
@@ -83,8 +92,12 @@ impl Listener {
         let aside = path.with_extension(format!("{}", std::process::id()));
         let _ = fs::remove_file(&aside);
         let listener = UnixListener::bind(&aside).map_err(failed)?;
-        let prepared = fs::set_permissions(&aside, Permissions::from_mode(0o660))
-            .and_then(|()| readers.map_or(Ok(()), |group| Ok(chown(&aside, None, Some(group))?)))
+        let (mode, group) = match (groups.viewers, groups.operators) {
+            (Some(viewers), Some(operators)) if viewers != operators => (0o666, None),
+            (viewers, operators) => (0o660, viewers.or(operators)),
+        };
+        let prepared = fs::set_permissions(&aside, Permissions::from_mode(mode))
+            .and_then(|()| group.map_or(Ok(()), |group| Ok(chown(&aside, None, Some(group))?)))
             .and_then(|()| fs::rename(&aside, path))
             .and_then(|()| fs::symlink_metadata(path));
         match prepared {
@@ -92,7 +105,7 @@ impl Listener {
                 socket: listener,
                 path: path.to_owned(),
                 inode: metadata.ino(),
-                readers,
+                groups,
                 peers: Arc::new(Semaphore::new(PEERS)),
             }),
             Err(error) => {
@@ -114,12 +127,12 @@ impl Listener {
                     continue;
                 }
             };
-            let readers = self.readers;
+            let groups = self.groups;
             let handler = Arc::clone(&handler);
             let place = Arc::clone(&self.peers).try_acquire_owned();
             tokio::spawn(async move {
                 let ended = match place {
-                    Ok(_held) => serve_peer(stream, readers, handler.as_ref()).await,
+                    Ok(_held) => serve_peer(stream, groups, handler.as_ref()).await,
                     Err(_) => refuse_busy(stream).await,
                 };
                 if let Err(error) = ended {
@@ -139,14 +152,17 @@ impl Drop for Listener {
     }
 }
 
-async fn serve_peer(stream: UnixStream, readers: Option<Gid>, handler: &impl Handler) -> io::Result<()> {
+async fn serve_peer(stream: UnixStream, groups: Groups, handler: &impl Handler) -> io::Result<()> {
     let peer = stream.peer_cred()?;
-    let rights =
-        peer::rights(Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()), nix::unistd::geteuid(), readers);
+    let (uid, gid) = (Uid::from_raw(peer.uid()), Gid::from_raw(peer.gid()));
+    let rights = peer::rights(uid, gid, nix::unistd::geteuid(), groups);
+    let who = Peer { uid: peer.uid(), pid: peer.pid(), rights };
+    // Strangers can reach the socket where two groups may: they do not keep others out for long.
+    let patience = if rights == Rights::None { STRANGERS_PATIENCE } else { PATIENCE };
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
-        let request = match timeout(PATIENCE, next_request(&mut read)).await {
+        let request = match timeout(patience, next_request(&mut read)).await {
             Ok(Ok(Some(request))) => request,
             Ok(Ok(None)) => return Ok(()),
             Ok(Err(Unreadable::Io(error))) => return Err(error),
@@ -155,18 +171,23 @@ async fn serve_peer(stream: UnixStream, readers: Option<Gid>, handler: &impl Han
                 return send(&mut write, &error(ErrorKind::Malformed, message)).await;
             }
             Err(_) => {
-                let message = format!("no request within {} s", PATIENCE.as_secs());
+                let message = format!("no request within {} s", patience.as_secs());
                 return send(&mut write, &error(ErrorKind::Malformed, message)).await;
             }
         };
-        let allowed = rights == Rights::Full || rights == Rights::ReadOnly && request.is_read_only();
-        let reply = if allowed {
+        let reply = if rights >= request.needs() {
             debug!(peer = %describe(&peer), request = request.name(), "request on the control socket");
-            handler.handle(request).await
+            handler.handle(who.clone(), request).await
         } else {
             warn!(peer = %describe(&peer), request = request.name(), "forbidden request on the control socket");
-            let who = peer.uid();
-            error(ErrorKind::Forbidden, format!("user {who} may not ask for `{}`", request.name()))
+            let message = format!("user {} may not ask for `{}`", peer.uid(), request.name());
+            handler.forbidden(who.clone(), request).await;
+            let refused = send(&mut write, &error(ErrorKind::Forbidden, message)).await;
+            if rights == Rights::None {
+                return refused;
+            }
+            refused?;
+            continue;
         };
         let sent = send(&mut write, &reply).await;
         handler.answered(&reply);

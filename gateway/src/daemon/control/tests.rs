@@ -19,7 +19,7 @@ use super::*;
 struct Counting(AtomicUsize);
 
 impl Handler for Counting {
-    async fn handle(&self, request: Request) -> Reply {
+    async fn handle(&self, _: Peer, request: Request) -> Reply {
         self.0.fetch_add(1, Ordering::Relaxed);
         match request {
             Request::Status {} => Reply::Status { status: Box::default() },
@@ -37,7 +37,9 @@ struct Served {
 impl Served {
     fn start(readers: Option<Gid>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let listener = Listener::bind(&directory.path().join("s"), readers).unwrap();
+        let listener =
+            Listener::bind(&directory.path().join("s"), Groups { viewers: readers, operators: None })
+                .unwrap();
         let handler = Arc::new(Counting::default());
         let carrier = Arc::clone(&handler);
         let server = tokio::spawn(async move { listener.serve(carrier).await });
@@ -151,7 +153,7 @@ async fn too_many_peers_are_told_so() {
 async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
     let served = Served::start(None);
     let path = served.path();
-    let second = Listener::bind(&path, None).unwrap_err();
+    let second = Listener::bind(&path, Groups::default()).unwrap_err();
     assert!(matches!(second, ListenError::AlreadyRunning(_)), "{second}");
     assert!(matches!(served.ask(Request::Status {}).await, Reply::Status { .. }), "the first goes on");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
@@ -162,10 +164,10 @@ async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
 
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(matches!(Client::connect(&path), Err(ClientError::NotRunning(_))), "nobody listens there");
-    Listener::bind(&path, None).unwrap();
+    Listener::bind(&path, Groups::default()).unwrap();
 
     fs::write(&path, "precious").unwrap();
-    let file = Listener::bind(&path, None).unwrap_err();
+    let file = Listener::bind(&path, Groups::default()).unwrap_err();
     assert!(matches!(file, ListenError::NoSocket(_)), "{file}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }

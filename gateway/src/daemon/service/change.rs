@@ -163,11 +163,11 @@ impl Service {
         // Files for other gateways were left out before it was kept.
         let directory = last_good::directory(&self.settings.dataplane.state_dir, Kept::LastGood);
         let text = Text::read(&directory, &Selection::Everything)?;
-        Text { source, commit, ..text }.prepare(dataplane::local_addresses().unwrap_or_default())
+        self.prepare(Text { source, commit, ..text }, dataplane::local_addresses().unwrap_or_default())
     }
 
     fn put(&self, text: Text, begun: Instant, mut how: How) -> Result<Change, ChangeError> {
-        let prepared = text.prepare(dataplane::local_addresses()?)?;
+        let prepared = self.prepare(text, dataplane::local_addresses()?)?;
         if let Some(unchanged) = self.unchanged(&prepared, begun)? {
             self.hold(prepared);
             return Ok(unchanged);
@@ -234,6 +234,7 @@ impl Service {
             binary: binary::identity(self.settings.dataplane.trace),
             files: prepared.text.files.iter().map(|file| file.name.to_string()).collect(),
             tables: prepared.tables(),
+            orders: prepared.laying.basis.clone(),
         };
         let applied = self
             .with_dataplane(|dataplane| dataplane.apply(&prepared.image, record))
@@ -259,7 +260,8 @@ impl Service {
             standby::start(&self.settings.dataplane);
         }
         // The same text for new addresses is as unconfirmed as before.
-        let is_unconfirmed = how.cause == Cause::Addresses && lock(&self.memory).unconfirmed.is_some();
+        let is_unconfirmed =
+            matches!(how.cause, Cause::Addresses | Cause::Orders) && lock(&self.memory).unconfirmed.is_some();
         let kept = if armed.is_some() || is_unconfirmed { Kept::Unconfirmed } else { Kept::LastGood };
         if kept == Kept::LastGood {
             self.keep_last_good(&prepared);
@@ -313,6 +315,7 @@ impl Service {
                 && record.binary == binary::identity(self.settings.dataplane.trace)
                 // Another commit of a repository with the same text for this gateway changes nothing here.
                 && (record.commit == prepared.text.commit || prepared.text.about.is_some())
+                && record.orders == prepared.laying.basis
                 && Path::new(&record.source) == prepared.text.source
         };
         self.with_dataplane(|dataplane| {
@@ -338,6 +341,7 @@ impl Service {
     pub(super) fn remember(&self, directory: &Path, begun: Instant, result: &Result<Change, ChangeError>) {
         let took = begun.elapsed();
         let source = directory.display();
+        self.audit_change(directory, result);
         match result {
             Ok(change) if change.unchanged => {
                 self.metrics.adopted();

@@ -19,6 +19,9 @@ pub enum ChangeError {
     /// A commit is not put into force.
     #[error(transparent)]
     Commit(#[from] Obstacle),
+    /// Something was ordered that cannot be.
+    #[error("{0}")]
+    Order(String),
     /// The policy was taken off.
     #[error("the service has been detached and is ending")]
     Detached,
@@ -131,6 +134,7 @@ impl ChangeError {
             Self::Commit(Obstacle::Rewritten { .. }) => "history",
             Self::Commit(Obstacle::Withdrawn { .. }) => "withdrawn",
             Self::Commit(Obstacle::Unconfirmed) => "unconfirmed",
+            Self::Order(_) => "order",
         };
         vec![reason.to_owned()]
     }
@@ -140,7 +144,7 @@ impl ChangeError {
         match self {
             // The keys may have been added, the connections may end, the machine may come to itself.
             Self::Policy(PrepareError::Unreadable(_)) | Self::Machine(_) | Self::Commit(_) => false,
-            Self::Policy(_) | Self::Detached => true,
+            Self::Policy(_) | Self::Detached | Self::Order(_) => true,
         }
     }
 
@@ -161,6 +165,7 @@ impl ChangeError {
                 | Obstacle::NotKept { .. },
             ) => ErrorKind::Machine,
             Self::Commit(_) => ErrorKind::Held,
+            Self::Order(_) => ErrorKind::Refused,
         }
     }
 

@@ -226,11 +226,12 @@ impl Service {
         let trailers = mirror.trailers(&head).map_err(git)?;
         let blobs = mirror.read(&head).map_err(git)?;
         let text = Text::of_commit(settings.name(), view.about.clone(), blobs, &self.settings.selection)?;
-        let prepared = text.prepare(dataplane::local_addresses()?)?;
+        let prepared = self.prepare(text, dataplane::local_addresses()?)?;
         prepared.prove()?;
         prepared.test()?;
 
         let _turn = lock(&self.changing);
+        let prepared = self.with_latest_orders(prepared)?;
         let change = self.put_commit(prepared, &trailers, wish, view, begun)?;
         if lock(&self.memory).unconfirmed.is_none()
             && let Err(error) = mirror.accept(&head)

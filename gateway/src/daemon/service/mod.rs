@@ -8,6 +8,7 @@ mod change;
 mod error;
 mod follow;
 mod network;
+mod orders;
 mod report;
 mod rollback;
 
@@ -24,14 +25,16 @@ pub use error::ChangeError;
 pub(super) use error::chain;
 pub(super) use follow::{Following, Wish};
 
-use super::Settings;
 use super::history::Cause;
-use super::prepare::{Prepared, Text, with_addresses};
+use super::prepare::{Laying, PrepareError, Prepared, Text, with_addresses};
 use super::reports::Names;
 use super::review::Plan;
 use super::status::LastApply;
 use super::unconfirmed::Unconfirmed;
+use super::{Settings, clock, order_book};
+use crate::audit;
 use crate::dataplane::{self, Dataplane, Detached};
+use crate::orders::{Clock, Orders};
 use crate::policy::model::Policy;
 use crate::telemetry::metrics::Metrics;
 
@@ -45,6 +48,10 @@ pub(super) struct Service {
     /// Held while a policy is read, compiled and applied: one after the other.
     changing: Mutex<()>,
     memory: Mutex<Memory>,
+    /// What was ordered over the policy.
+    orders: Mutex<Orders>,
+    /// Opened when it is first written.
+    audit_log: Mutex<Option<audit::Log>>,
     names: watch::Sender<Names>,
     /// The repository that is followed, where one is.
     following: Option<Following>,
@@ -92,6 +99,7 @@ impl How {
 struct InForce {
     text: Text,
     addresses: Vec<IpAddr>,
+    laying: Laying,
 }
 
 impl InForce {
@@ -99,13 +107,24 @@ impl InForce {
     fn policy(&self) -> Arc<Policy> {
         Arc::new(with_addresses(&self.text.policy, &self.addresses))
     }
+
+    /// Whether windows come up that the tables do not have, or the wall clock was set.
+    fn is_stale(&self, clock: &Clock) -> bool {
+        let Laying { stale, beginning, .. } = &self.laying;
+        let was_set =
+            beginning.is_some_and(|beginning| beginning.abs_diff(clock.beginning()) > CLOCK_TOLERANCE);
+        was_set || stale.is_some_and(|stale| stale <= clock.kernel)
+    }
 }
 
 impl From<Prepared> for InForce {
-    fn from(Prepared { text, addresses, .. }: Prepared) -> Self {
-        Self { text, addresses }
+    fn from(Prepared { text, addresses, laying, .. }: Prepared) -> Self {
+        Self { text, addresses, laying }
     }
 }
+
+/// Milliseconds by which the wall clock may be set before windows are laid anew.
+const CLOCK_TOLERANCE: u64 = 1000;
 
 impl Service {
     pub(super) fn new(
@@ -114,6 +133,16 @@ impl Service {
         metrics: Arc<Metrics>,
         following: Option<Following>,
     ) -> Self {
+        let state = &settings.dataplane.state_dir;
+        let orders = order_book::read(state).unwrap_or_else(|error| {
+            // What is in force keeps its quarantines; a new policy would not have them.
+            error!(%error, "THE ORDERS CANNOT BE READ: quarantines, grants and broken glass are forgotten");
+            match order_book::put_aside(state) {
+                Ok(aside) => error!("they stand in {}", aside.display()),
+                Err(error) => error!(%error, "they cannot be put aside"),
+            }
+            Orders::default()
+        });
         let memory = Memory {
             directory: settings.source.name(),
             in_force: None,
@@ -128,13 +157,29 @@ impl Service {
             dataplane: Mutex::new(Some(dataplane)),
             changing: Mutex::new(()),
             memory: Mutex::new(memory),
+            orders: Mutex::new(orders),
+            audit_log: Mutex::new(None),
             names: watch::Sender::new(Names::default()),
             ended: Notify::new(),
             following,
             settings,
         };
         service.tell_names();
+        service.show_orders(&clock::now());
         service
+    }
+
+    /// What was prepared before its turn came, with what was ordered since.
+    fn with_latest_orders(&self, prepared: Prepared) -> Result<Prepared, PrepareError> {
+        if *lock(&self.orders) == prepared.laying.orders {
+            return Ok(prepared);
+        }
+        self.prepare(prepared.text, prepared.addresses)
+    }
+
+    /// A text for this gateway, with what was ordered over it.
+    fn prepare(&self, text: Text, addresses: Vec<IpAddr>) -> Result<Prepared, PrepareError> {
+        text.prepare(addresses, &lock(&self.orders), &clock::now())
     }
 
     /// Names for the reports, now and after every change.

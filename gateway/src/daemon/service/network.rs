@@ -55,6 +55,11 @@ impl Service {
         {
             trouble.push(error);
         }
+        if reconciled.missing.is_empty()
+            && let Err(error) = self.follow_orders()
+        {
+            trouble.push(error);
+        }
         Ok(trouble)
     }
 
@@ -74,7 +79,7 @@ impl Service {
         };
         info!("the gateway's addresses changed: compiling the policy in force again");
         let begun = Instant::now();
-        let prepared = text.prepare(addresses).map_err(ChangeError::from);
+        let prepared = self.prepare(text, addresses).map_err(ChangeError::from);
         match prepared.and_then(|prepared| self.put_prepared(prepared, begun, How::of(Cause::Addresses))) {
             Ok(change) => {
                 info!(generation = change.generation, took_ms = change.took_ms, "it came into force");

@@ -20,6 +20,7 @@ impl Service {
         status.withdrawn = self.withdrawn_status();
         let (read, unlisted) = self.metrics.events_so_far();
         status.events = EventStatus { read, unlisted, ..status.events };
+        status.orders = self.standing();
         let memory = lock(&self.memory);
         status.service = Some(ServiceStatus {
             pid: std::process::id(),

@@ -88,7 +88,7 @@ impl Service {
         let text = Text::read(&directory, &Selection::Everything)?;
         let Generation { source, commit, about, .. } = target.clone();
         let text = Text { source: source.into(), commit, about, ..text };
-        Ok(text.prepare(dataplane::local_addresses()?)?)
+        Ok(self.prepare(text, dataplane::local_addresses()?)?)
     }
 
     /// Goes back where the time for a confirmation is over. Called at every reconciliation.
@@ -180,7 +180,7 @@ impl Service {
         let directory = last_good::directory(state, Kept::Unconfirmed);
         if let (Some(active), Ok(text)) = (active, Text::read(&directory, &Selection::Everything)) {
             let text = Text { source: active.record.source.into(), commit: active.record.commit, ..text };
-            if let Ok(prepared) = text.prepare(dataplane::local_addresses().unwrap_or_default()) {
+            if let Ok(prepared) = self.prepare(text, dataplane::local_addresses().unwrap_or_default()) {
                 self.hold(prepared);
             }
         }

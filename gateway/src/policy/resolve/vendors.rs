@@ -63,7 +63,10 @@ impl Resolver {
             vendor: vendor.value.clone(),
             window,
             grant: access.grant == Some(Grant::Required),
-            through: access.through.filter(|tunnel| *tunnel != Tunnel::Direct).map(|tunnel| tunnel.word().to_owned()),
+            through: access
+                .through
+                .filter(|tunnel| *tunnel != Tunnel::Direct)
+                .map(|tunnel| tunnel.word().to_owned()),
         };
         let name = match &access.name {
             Some(name) => name.value.clone(),

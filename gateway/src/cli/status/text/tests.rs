@@ -71,6 +71,7 @@ fn status() -> Status {
         unconfirmed: None,
         withdrawn: None,
         trouble: vec!["interface wan0 does not exist".to_owned()],
+        orders: Vec::new(),
     }
 }
 

@@ -1,0 +1,448 @@
+//! Orders at the gateway: kept, put in force, ended, written into the audit log.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tracing::{error, info, warn};
+
+use super::super::control::{Change, Clinical, Found, Order, Ordered, Peer, Reply, Standing};
+use super::super::history::Cause;
+use super::super::{clock, order_book};
+use super::error::{ChangeError, chain};
+use super::{How, InForce, Service, lock, milliseconds};
+use crate::audit;
+use crate::dataplane::{self, LiveConnection};
+use crate::orders::{BreakGlass, Clock, Grant, Orders, Quarantine, Target, Term};
+use crate::policy::model::{Device, Level, Policy, RuleKind, SegmentId, ServiceClass};
+
+/// Clinical connections that are shown of a device.
+const CLINICAL_SHOWN: usize = 5;
+/// Who ends what ends by itself.
+const ITSELF: &str = "clinigate";
+
+impl Service {
+    /// Carries out an order, or tells what stands.
+    pub(in crate::daemon) fn order(&self, peer: &Peer, order: &Order) -> Result<Reply, ChangeError> {
+        match order {
+            Order::List {} => Ok(Reply::Orders { orders: self.standing() }),
+            Order::Look { target } => self.find(target).map(|found| Reply::Found { found: Box::new(found) }),
+            order => self.carry_out(&peer.name(), order).map(|ordered| Reply::Ordered { ordered }),
+        }
+    }
+
+    /// A peer asked for what it has no right to.
+    pub(in crate::daemon) fn forbidden(&self, peer: &Peer, action: &str) {
+        self.audit(&peer.name(), action, "forbidden", json!({ "pid": peer.pid }));
+    }
+
+    /// A peer asks for something that changes what is in force.
+    pub(in crate::daemon) fn asked(&self, peer: &Peer, action: &str) {
+        self.audit(&peer.name(), action, "asked", json!({ "pid": peer.pid }));
+    }
+
+    /// What stands.
+    pub(in crate::daemon) fn standing(&self) -> Vec<Standing> {
+        order_book::standing(&lock(&self.orders), &clock::now())
+    }
+
+    fn carry_out(&self, by: &str, order: &Order) -> Result<Ordered, ChangeError> {
+        let _turn = lock(&self.changing);
+        let begun = Instant::now();
+        let clock = clock::now();
+        let detail = serde_json::to_value(order).unwrap_or_default();
+        let before = lock(&self.orders).clone();
+        let mut orders = before.clone();
+        let asked = self.policy_in_force().and_then(|policy| enter(&mut orders, order, by, &policy, &clock));
+        let id = match asked {
+            Ok(id) => id,
+            Err(refused) => {
+                self.audit(by, order.name(), "refused", with(detail, "why", chain(&refused).into()));
+                return Err(refused);
+            }
+        };
+        let mut warnings = Vec::new();
+        let state = &self.settings.dataplane.state_dir;
+        // What opens something must leave a trace and an end that outlives a crash; what isolates must not wait for a disk.
+        let opens = matches!(
+            order,
+            Order::GrantOpen { .. } | Order::BreakGlass { .. } | Order::QuarantineRelease { .. }
+        );
+        if let Err(failed) = self.try_note(by, order.name(), "asked", detail.clone()) {
+            if opens {
+                return Err(ChangeError::Order(format!(
+                    "the audit log cannot be written, and nothing is opened without it: {failed}"
+                )));
+            }
+            warnings.push(format!("the audit log does not have it: {failed}"));
+        }
+        if let Err(failed) = order_book::write(state, &orders) {
+            if opens {
+                let why = format!("cannot keep it in {}: {failed}", state.display());
+                self.audit(by, order.name(), "failed", with(detail, "why", why.clone().into()));
+                return Err(ChangeError::Order(why));
+            }
+            warnings.push(format!(
+                "it will not outlive a restart of the service: cannot write {}: {failed}",
+                state.display()
+            ));
+        }
+        *lock(&self.orders) = orders;
+        match self.lay_anew() {
+            Ok(generation) => {
+                let took_ms = milliseconds(begun.elapsed());
+                let detail = with(with(detail, "id", id.into()), "generation", generation.into());
+                self.audit(by, order.name(), "done", detail);
+                warn!(by, action = order.name(), id, generation, took_ms, "an order came into force");
+                self.show_orders(&clock);
+                Ok(Ordered { id, generation, took_ms, warnings })
+            }
+            Err(refused) => {
+                if let Err(failed) = order_book::write(state, &before) {
+                    error!(error = %failed, "cannot take back an order that failed");
+                }
+                *lock(&self.orders) = before;
+                self.audit(by, order.name(), "failed", with(detail, "why", chain(&refused).into()));
+                Err(refused)
+            }
+        }
+    }
+
+    /// The policy in force, as its text says.
+    fn policy_in_force(&self) -> Result<Policy, ChangeError> {
+        let policy = lock(&self.memory).in_force.as_ref().map(|it| InForce::policy(it).as_ref().clone());
+        policy.ok_or_else(|| {
+            ChangeError::Order(
+                "the text of the policy in force is not at hand: apply it again first".to_owned(),
+            )
+        })
+    }
+
+    /// Compiles the policy in force with the orders as they are now.
+    fn lay_anew(&self) -> Result<u32, ChangeError> {
+        let text = lock(&self.memory).in_force.as_ref().map(|it| it.text.clone());
+        let text = text.ok_or_else(|| ChangeError::Order("no policy is in force".to_owned()))?;
+        let prepared = self.prepare(text, dataplane::local_addresses()?)?;
+        Ok(self.put_prepared(prepared, Instant::now(), How::of(Cause::Orders))?.generation)
+    }
+
+    /// Takes out what is over, finds what moved, and lays windows anew that come up or moved with the wall clock.
+    pub(super) fn follow_orders(&self) -> Result<(), String> {
+        let clock = clock::now();
+        let mut orders = lock(&self.orders).clone();
+        let over = orders.expire(&clock);
+        let mut moved = false;
+        for quarantine in &mut orders.quarantines {
+            if let Target::Mac(mac) = &quarantine.target {
+                for address in dataplane::neighbours_with(mac) {
+                    if !quarantine.addresses.contains(&address) {
+                        warn!(%mac, %address, "what is in quarantine has another address");
+                        quarantine.addresses.push(address);
+                        moved = true;
+                    }
+                }
+            }
+        }
+        let is_stale = lock(&self.memory).in_force.as_ref().is_some_and(|it| it.is_stale(&clock));
+        if over.is_empty() && !moved && !is_stale {
+            return Ok(());
+        }
+        if let Err(failed) = order_book::write(&self.settings.dataplane.state_dir, &orders) {
+            // What is over is over in the kernel, too.
+            error!(error = %failed, "cannot keep the orders as they are now");
+        }
+        *lock(&self.orders) = orders;
+        for (what, id) in &over {
+            self.audit(ITSELF, what, "ended", json!({ "id": id }));
+            info!(what, id, "an order ended by itself");
+        }
+        self.show_orders(&clock);
+        if lock(&self.memory).in_force.is_none() {
+            return Ok(());
+        }
+        self.lay_anew()
+            .map(drop)
+            .map_err(|error| format!("cannot lay orders and windows anew: {}", chain(&error)))
+    }
+
+    /// Notes in the audit log that a policy came into force, or was refused.
+    pub(super) fn audit_change(&self, source: &Path, result: &Result<Change, ChangeError>) {
+        let source = source.display().to_string();
+        match result {
+            Ok(change) if change.unchanged => {}
+            Ok(Change { generation, policy_hash, .. }) => {
+                let detail = json!({ "source": source, "hash": policy_hash, "generation": generation });
+                self.audit(ITSELF, "policy", "done", detail);
+            }
+            Err(error) => {
+                self.audit(ITSELF, "policy", "refused", json!({ "source": source, "why": error.brief() }));
+            }
+        }
+    }
+
+    /// Adds an entry to the audit log.
+    pub(super) fn audit(&self, by: &str, action: &str, outcome: &str, detail: Value) {
+        if let Err(failed) = self.try_note(by, action, outcome, detail) {
+            error!(action, outcome, "the audit log does not have an entry: {failed}");
+        }
+    }
+
+    fn try_note(&self, by: &str, action: &str, outcome: &str, detail: Value) -> Result<(), String> {
+        let mut log = lock(&self.audit_log);
+        if log.is_none() {
+            *log = audit::Log::open(&self.settings.dataplane.state_dir).ok();
+        }
+        let added = match log.as_mut() {
+            Some(log) => {
+                log.add(super::unix_now(), by, action, outcome, detail).map_err(|error| chain(&error))
+            }
+            None => Err("it cannot be opened".to_owned()),
+        };
+        match added {
+            Ok(head) => {
+                info!(number = head.number, hash = head.hash, action, outcome, "audited");
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.orders.audit_failures.inc();
+                Err(error)
+            }
+        }
+    }
+
+    /// Shows the orders on the metrics.
+    pub(super) fn show_orders(&self, clock: &Clock) {
+        self.metrics.orders.show(&lock(&self.orders), clock);
+    }
+
+    /// What is known of a device or an address.
+    fn find(&self, word: &str) -> Result<Found, ChangeError> {
+        let policy = self.policy_in_force()?;
+        let target = Target::read(word);
+        let (addresses, device) = resolve(&policy, &target)?;
+        let live = self.with_dataplane(|dataplane| dataplane.live_connections())??;
+        let is_its = |connection: &&LiveConnection| {
+            addresses.contains(&connection.initiator().0) || addresses.contains(&connection.responder().0)
+        };
+        let running: Vec<&LiveConnection> = live.iter().filter(is_its).collect();
+        let mut clinical: Vec<Clinical> = running.iter().filter_map(|it| clinical(&policy, it)).collect();
+        clinical.sort_by_key(|it| it.idle_s);
+        clinical.truncate(CLINICAL_SHOWN);
+        let mut segments: Vec<String> =
+            addresses.iter().map(|&it| policy.segment(policy.segment_of(it)).name.clone()).collect();
+        segments.dedup();
+        let names_it = |set: &crate::policy::model::AddressSet| {
+            addresses.iter().any(|&it| set.contains(it, policy.segment_of(it)))
+        };
+        let kept = policy.kept.iter().filter(|rule| names_it(&rule.from) || names_it(&rule.to));
+        Ok(Found {
+            target: word.to_owned(),
+            device: device.map(|device| device.name.clone()),
+            segments,
+            labels: device.map(|device| device.labels.clone()).unwrap_or_default(),
+            safety: device.and_then(|device| device.risk).map(|risk| level(risk.safety).to_owned()),
+            connections: running.len() as u64,
+            clinical,
+            kept: kept.map(|rule| rule.name.clone()).collect(),
+            addresses,
+        })
+    }
+}
+
+/// Enters an order; its number.
+fn enter(
+    orders: &mut Orders,
+    order: &Order,
+    by: &str,
+    policy: &Policy,
+    clock: &Clock,
+) -> Result<u64, ChangeError> {
+    let refuse = |why: String| Err(ChangeError::Order(why));
+    let by = by.to_owned();
+    orders.expire(clock);
+    match order {
+        Order::QuarantineAdd { target, reason, seconds } => {
+            let target = Target::read(target);
+            let (addresses, _) = resolve(policy, &target)?;
+            if orders.quarantines.iter().any(|it| it.target == target) {
+                return refuse(format!("{} is in quarantine already", target.word()));
+            }
+            let id = orders.number();
+            let term = Term::new(clock, *seconds);
+            orders.quarantines.push(Quarantine { id, target, addresses, reason: reason.clone(), by, term });
+            Ok(id)
+        }
+        Order::QuarantineRelease { target } => {
+            let target = Target::read(target);
+            match orders.quarantines.iter().position(|it| it.target == target) {
+                Some(index) => Ok(orders.quarantines.remove(index).id),
+                None => refuse(format!("{} is not in quarantine", target.word())),
+            }
+        }
+        Order::GrantOpen { vendor, device, ticket, seconds } => {
+            may_be_granted(policy, vendor, device).map_err(ChangeError::Order)?;
+            if orders.grants.iter().any(|it| it.vendor == *vendor && it.device == *device) {
+                return refuse(format!("{vendor} has a grant for {device} already: close it first"));
+            }
+            let id = orders.number();
+            let (vendor, device, ticket) = (vendor.clone(), device.clone(), ticket.clone());
+            orders.grants.push(Grant {
+                id,
+                vendor,
+                device,
+                ticket,
+                by,
+                term: Term::new(clock, Some(*seconds)),
+            });
+            Ok(id)
+        }
+        Order::GrantClose { vendor, device } => {
+            match orders.grants.iter().position(|it| it.vendor == *vendor && it.device == *device) {
+                Some(index) => Ok(orders.grants.remove(index).id),
+                None => refuse(format!("{vendor} has no grant for {device}")),
+            }
+        }
+        Order::BreakGlass { segment, reason, seconds } => {
+            let known = policy.own_segments().iter().any(|it| it.name == *segment);
+            if !known {
+                return refuse(format!("the policy has no segment {segment} of its own"));
+            }
+            if orders.break_glass.iter().any(|it| it.segment == *segment && it.is_open(clock)) {
+                return refuse(format!("the glass of {segment} is broken already"));
+            }
+            let id = orders.number();
+            let term = Term::new(clock, Some(*seconds));
+            let (segment, reason) = (segment.clone(), reason.clone());
+            orders.break_glass.push(BreakGlass { id, segment, reason, by, term, ended: None });
+            Ok(id)
+        }
+        Order::BreakGlassEnd { segment } => {
+            let open = orders.break_glass.iter_mut().find(|it| it.segment == *segment && it.is_open(clock));
+            match open {
+                Some(broken) => {
+                    broken.ended = Some(clock.unix);
+                    Ok(broken.id)
+                }
+                None => refuse(format!("the glass of {segment} is whole")),
+            }
+        }
+        Order::BreakGlassReview { segment, .. } => {
+            if orders.break_glass.iter().any(|it| it.segment == *segment && it.is_open(clock)) {
+                return refuse(format!("the glass of {segment} is still broken: end it first"));
+            }
+            match orders.break_glass.iter().rfind(|it| it.segment == *segment).map(|it| it.id) {
+                Some(id) => {
+                    orders.break_glass.retain(|it| it.segment != *segment);
+                    Ok(id)
+                }
+                None => refuse(format!("there is nothing to review of {segment}")),
+            }
+        }
+        Order::List {} | Order::Look { .. } => refuse("this is no order".to_owned()),
+    }
+}
+
+/// Whether a vendor's access to a device waits for a grant; else why not.
+fn may_be_granted(policy: &Policy, vendor: &str, device: &str) -> Result<(), String> {
+    let Some(device) = policy.devices.iter().find(|it| it.name == device) else {
+        return Err(format!("the policy has no device {device}"));
+    };
+    let of_vendor = |rule: &&crate::policy::model::Rule| {
+        rule.kind == RuleKind::Vendor && rule.limits.as_ref().is_some_and(|limits| limits.vendor == vendor)
+    };
+    let limited: Vec<_> = policy.rules.iter().filter(of_vendor).collect();
+    if limited.is_empty() {
+        return Err(format!("the policy has no access of a vendor {vendor} that wants a grant"));
+    }
+    let reaches = |rule: &crate::policy::model::Rule| {
+        device.addresses.iter().any(|&it| rule.to.contains(it, policy.segment_of(it)))
+    };
+    let Some(rule) = limited.iter().find(|rule| reaches(rule)) else {
+        return Err(format!("no access of {vendor} leads to {}", device.name));
+    };
+    match rule.limits.as_deref() {
+        Some(limits) if limits.is_out_of_reach() => Err(format!(
+            "`{}` must come through a tunnel, which cannot be told here: it stays closed",
+            rule.name
+        )),
+        Some(limits) if !limits.grant => Err(format!("`{}` wants no grant: its window opens it", rule.name)),
+        _ => Ok(()),
+    }
+}
+
+/// The addresses that a target has now, and its device.
+fn resolve<'p>(
+    policy: &'p Policy,
+    target: &Target,
+) -> Result<(Vec<IpAddr>, Option<&'p Device>), ChangeError> {
+    let refuse = |why: String| Err(ChangeError::Order(why));
+    let (addresses, device) = match target {
+        Target::Device(name) => match policy.devices.iter().find(|it| it.name == *name) {
+            Some(device) => (device.addresses.clone(), Some(device)),
+            None => {
+                return refuse(format!(
+                    "`{name}` is no device of the policy, no address and no Ethernet address"
+                ));
+            }
+        },
+        Target::Address(address) => {
+            (vec![*address], policy.devices.iter().find(|it| it.addresses.contains(address)))
+        }
+        Target::Mac(mac) => {
+            let has_it = |it: &&Device| it.labels.get("mac").is_some_and(|it| it.eq_ignore_ascii_case(mac));
+            let device = policy.devices.iter().find(has_it);
+            let mut addresses = dataplane::neighbours_with(mac);
+            addresses.extend(device.map(|it| it.addresses.clone()).unwrap_or_default());
+            addresses.sort_unstable();
+            addresses.dedup();
+            (addresses, device)
+        }
+    };
+    if addresses.is_empty() {
+        return refuse(format!("no address of {} is known: name its address", target.word()));
+    }
+    if addresses.iter().any(|&it| policy.segment_of(it) == SegmentId::GATEWAY) {
+        return refuse(format!("{} is the gateway itself", target.word()));
+    }
+    Ok((addresses, device))
+}
+
+/// A connection, where what allows it is clinical.
+fn clinical(policy: &Policy, connection: &LiveConnection) -> Option<Clinical> {
+    let rule = policy.rules.get(connection.entry.rule as usize)?;
+    let is_clinical = |&service: &usize| policy.services[service].class == ServiceClass::Clinical;
+    if !rule.services.iter().any(is_clinical) {
+        return None;
+    }
+    let name = |(address, port): (IpAddr, u16)| {
+        let device = policy.devices.iter().find(|it| it.addresses.contains(&address));
+        device.map_or_else(
+            || format!("{address} port {port}"),
+            |it| format!("{} ({address}) port {port}", it.name),
+        )
+    };
+    let lasts =
+        policy.settings.timeouts.get(usize::from(connection.entry.state)).copied().unwrap_or_default();
+    Some(Clinical {
+        from: name(connection.initiator()),
+        to: name(connection.responder()),
+        rule: rule.name.clone(),
+        idle_s: u64::from(lasts).saturating_sub(connection.remaining / 1_000_000_000),
+    })
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Low => "low",
+        Level::Medium => "medium",
+        Level::High => "high",
+    }
+}
+
+fn with(mut detail: Value, key: &str, value: Value) -> Value {
+    if let Some(map) = detail.as_object_mut() {
+        map.insert(key.to_owned(), value);
+    }
+    detail
+}

@@ -1,0 +1,208 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::oracle::Oracle;
+use crate::packet::{Arrival, Decision, PacketView, Transport};
+use crate::policy::model::Policy;
+use crate::policy::{SourceFile, resolve};
+use gateway_common::reason::Reason;
+
+const POLICY: &str = r#"
+interfaces:
+  a0: { access: alpha }
+  b0: { access: beta }
+segments:
+  alpha: { subnets: 10.0.1.0/24 }
+  beta: { subnets: 10.0.2.0/24 }
+devices:
+  ct-1: { segment: beta, address: 10.0.2.5, mac: "02:00:00:00:00:05" }
+  ct-2: { segment: beta, address: 10.0.2.6 }
+groups:
+  cts: [ct-1, ct-2]
+flows:
+  - { name: web, from: alpha, to: beta, services: tcp/80, purpose: p, owner: o }
+quarantine:
+  - { name: patches, from: beta, to: alpha, services: tcp/8530, purpose: p, owner: o }
+  - { name: console, from: alpha, to: cts, services: tcp/5900, purpose: p, owner: o }
+vendors:
+  maker:
+    sources: [10.0.1.9]
+    access:
+      - { name: night-work, to: cts, services: https, purpose: p, owner: o, window: { days: [tue], from: "01:00", to: "05:00", timezone: UTC } }
+      - { name: on-call, to: cts, services: ssh, purpose: p, owner: o, grant: required }
+      - { name: both, to: ct-1, services: tcp/8443, purpose: p, owner: o, grant: required, window: { days: [tue], from: "01:00", to: "05:00", timezone: UTC } }
+      - { name: tunnelled, to: ct-1, services: tcp/9999, purpose: p, owner: o, through: ipsec, grant: required }
+"#;
+
+const SECOND: u64 = 1_000_000_000;
+/// Tuesday 2026-11-24, 00:00 UTC, in milliseconds since 1970.
+const TUESDAY: u64 = 1_795_478_400_000;
+
+fn clock(seconds: u64) -> Clock {
+    Clock { boot: "this".to_owned(), unix: TUESDAY + seconds * 1000, kernel: (5000 + seconds) * SECOND }
+}
+
+fn policy() -> Policy {
+    let resolved = resolve(vec![SourceFile::new("policy.yaml", POLICY)]);
+    let Some(policy) = resolved.policy else { panic!("{:#?}", resolved.diagnostics) };
+    policy
+}
+
+fn decide(
+    policy: &Policy,
+    at: u64,
+    interface: &str,
+    ends: (&str, &str),
+    port: u16,
+) -> (Reason, Option<String>) {
+    let packet = PacketView {
+        source: ends.0.parse().unwrap(),
+        destination: ends.1.parse().unwrap(),
+        transport: Transport::Tcp { source: 40_000, destination: port },
+    };
+    let arrival = Arrival { interface, outer: 0, vlan: 0 };
+    let Decision { reason, rule, .. } = Oracle::new(policy).at((5000 + at) * SECOND).decide(arrival, &packet);
+    (reason, rule.map(|rule| policy.rules[rule.0 as usize].name.clone()))
+}
+
+fn grant(device: &str, seconds: u64, opened: u64) -> Orders {
+    let grant = Grant {
+        id: 1,
+        vendor: "maker".to_owned(),
+        device: device.to_owned(),
+        ticket: "T-1".to_owned(),
+        by: "root".to_owned(),
+        term: Term::new(&clock(opened), Some(seconds)),
+    };
+    Orders { last: 1, grants: vec![grant], ..Orders::default() }
+}
+
+#[test]
+fn promise_9_a_window_is_open_in_it_alone() {
+    let laid = lay(policy(), &Orders::default(), &clock(0));
+    let at = |seconds| decide(&laid.policy, seconds, "a0", ("10.0.1.9", "10.0.2.5"), 443);
+    assert_eq!(at(3599), (Reason::NoFlow, None));
+    assert_eq!(at(3600), (Reason::Flow, Some("night-work".to_owned())));
+    assert_eq!(at(5 * 3600 - 1).0, Reason::Flow);
+    assert_eq!(at(5 * 3600).0, Reason::NoFlow);
+    // A week later, with the controller dead since.
+    assert_eq!(at(7 * 86_400 + 3600).0, Reason::Flow);
+    assert!(laid.has_windows && laid.stale.unwrap() > clock(6 * 7 * 86_400).kernel, "eight are known");
+    // After them it stays closed.
+    assert_eq!(at(9 * 7 * 86_400 + 3600).0, Reason::NoFlow);
+}
+
+#[test]
+fn promise_9_a_grant_opens_one_device_until_its_end() {
+    let laid = lay(policy(), &grant("ct-1", 600, 0), &clock(10));
+    let at = |seconds, device, port| decide(&laid.policy, seconds, "a0", ("10.0.1.9", device), port);
+    assert_eq!(at(10, "10.0.2.5", 22), (Reason::Flow, Some("on-call@ct-1".to_owned())));
+    assert_eq!(at(10, "10.0.2.6", 22).0, Reason::NoFlow, "another device of the same access");
+    assert_eq!(at(599, "10.0.2.5", 22).0, Reason::Flow);
+    assert_eq!(at(600, "10.0.2.5", 22).0, Reason::NoFlow);
+    assert_eq!(at(10, "10.0.2.5", 9999).0, Reason::NoFlow, "a tunnel cannot be told");
+    let without = lay(policy(), &Orders::default(), &clock(10));
+    assert_eq!(decide(&without.policy, 10, "a0", ("10.0.1.9", "10.0.2.5"), 22).0, Reason::NoFlow);
+}
+
+#[test]
+fn promise_9_where_both_are_wanted_both_must_be() {
+    let laid = lay(policy(), &grant("ct-1", 4000, 0), &clock(0));
+    let at = |seconds| decide(&laid.policy, seconds, "a0", ("10.0.1.9", "10.0.2.5"), 8443).0;
+    assert_eq!(
+        [at(3599), at(3600), at(3999), at(4000)],
+        [Reason::NoFlow, Reason::Flow, Reason::Flow, Reason::NoFlow]
+    );
+}
+
+fn quarantine(target: Target, addresses: &[&str]) -> Orders {
+    let quarantine = Quarantine {
+        id: 1,
+        target,
+        addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(),
+        reason: "worm".to_owned(),
+        by: "root".to_owned(),
+        term: Term::new(&clock(0), Some(600)),
+    };
+    Orders { last: 1, quarantines: vec![quarantine], ..Orders::default() }
+}
+
+#[test]
+fn a_quarantine_leaves_what_the_policy_keeps_and_to_nobody_else() {
+    let targets = [
+        (Target::Device("ct-1".to_owned()), vec![]),
+        (Target::Address("10.0.2.5".parse().unwrap()), vec![]),
+        (Target::Mac("02:00:00:00:00:05".to_owned()), vec!["10.0.2.99"]),
+    ];
+    for (target, addresses) in targets {
+        let laid = lay(policy(), &quarantine(target, &addresses), &clock(0)).policy;
+        let to_it = |at, port| decide(&laid, at, "a0", ("10.0.1.5", "10.0.2.5"), port).0;
+        assert_eq!(to_it(0, 80), Reason::Quarantined);
+        assert_eq!(to_it(600, 80), Reason::Flow, "it ends");
+        assert_eq!(to_it(0, 5900), Reason::Flow, "kept towards it");
+        assert_eq!(decide(&laid, 0, "b0", ("10.0.2.5", "10.0.1.5"), 8530).0, Reason::Flow, "kept from it");
+        assert_eq!(
+            decide(&laid, 0, "b0", ("10.0.2.6", "10.0.1.5"), 8530).0,
+            Reason::NoFlow,
+            "for nobody else"
+        );
+        assert_eq!(decide(&laid, 0, "a0", ("10.0.1.5", "10.0.2.6"), 5900).0, Reason::NoFlow);
+        assert_eq!(decide(&laid, 0, "a0", ("10.0.1.5", "10.0.2.6"), 80).0, Reason::Flow);
+    }
+}
+
+#[test]
+fn rules_of_the_text_keep_their_numbers() {
+    let plain = policy();
+    let mut orders = quarantine(Target::Device("ct-1".to_owned()), &[]);
+    orders.grants = grant("ct-2", 60, 0).grants;
+    let laid = lay(plain.clone(), &orders, &clock(0));
+    for (before, after) in plain.rules.iter().zip(&laid.policy.rules) {
+        assert_eq!((&before.name, &before.from, &before.to), (&after.name, &after.from, &after.to));
+    }
+    assert!(!laid.basis.is_empty());
+    assert_eq!(laid.basis, lay(plain.clone(), &orders, &clock(0)).basis);
+    assert_ne!(laid.basis, lay(plain, &Orders::default(), &clock(0)).basis);
+}
+
+#[test]
+fn a_term_counts_on_the_kernels_clock_and_across_reboots_by_the_wall() {
+    let term = Term::new(&clock(0), Some(600));
+    let mut set_back = clock(599);
+    set_back.unix = 0;
+    assert!(!term.is_over(&set_back) && term.is_over(&clock(600)));
+    set_back.kernel = clock(600).kernel;
+    assert!(term.is_over(&set_back), "a wall clock that is set lengthens nothing");
+    let after_boot = |unix| Clock { boot: "next".to_owned(), unix, kernel: 7 * SECOND };
+    assert_eq!(term.end(&after_boot(TUESDAY + 200_000)), Some(407 * SECOND));
+    assert!(term.is_over(&after_boot(TUESDAY + 600_000)));
+    assert_eq!(term.end(&after_boot(0)), Some(607 * SECOND), "never longer than it was");
+    assert_eq!(Term::new(&clock(0), None).end(&clock(5)), None);
+}
+
+#[test]
+fn what_is_over_goes_and_broken_glass_waits_for_its_review() {
+    let mut orders = quarantine(Target::Device("ct-1".to_owned()), &[]);
+    orders.break_glass.push(BreakGlass {
+        id: 2,
+        segment: "beta".to_owned(),
+        reason: "fire".to_owned(),
+        by: "root".to_owned(),
+        term: Term::new(&clock(0), Some(60)),
+        ended: None,
+    });
+    assert!(lay(policy(), &orders, &clock(59)).policy.break_glass.len() == 1);
+    assert_eq!(orders.expire(&clock(60)), [("break-glass", 2)]);
+    assert!(!orders.break_glass[0].is_open(&clock(60)));
+    assert_eq!(orders.expire(&clock(600)), [("quarantine", 1)]);
+    assert_eq!((orders.quarantines.len(), orders.break_glass.len()), (0, 1));
+    assert!(lay(policy(), &orders, &clock(600)).policy.break_glass.is_empty());
+}
+
+#[test]
+fn words_are_addresses_ethernet_addresses_or_devices() {
+    assert_eq!(Target::read("10.0.2.5"), Target::Address("10.0.2.5".parse().unwrap()));
+    assert_eq!(Target::read("::ffff:10.0.2.5"), Target::Address("10.0.2.5".parse().unwrap()));
+    assert_eq!(Target::read("02-AA-00-00-00-05"), Target::Mac("02:aa:00:00:00:05".to_owned()));
+    assert_eq!(Target::read("ct-1"), Target::Device("ct-1".to_owned()));
+}
