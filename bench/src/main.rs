@@ -94,7 +94,7 @@ struct Effort {
 
 const FULL: Effort = Effort {
     sizes: &[10, 100, 1000, 10_000, 100_000],
-    rounds: 30,
+    rounds: 15,
     packets: 1024,
     every_cpu_count: true,
     connections: &[1000, 10_000, 100_000, 1_000_000],
