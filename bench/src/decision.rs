@@ -221,38 +221,34 @@ impl Bed {
         Ok(())
     }
 
+    /// Measures each case once with each program. All with the one before all with the other: to put another program
+    /// behind the driver takes the kernel a grace period.
     fn round(&mut self, driver: &mut Driver) -> Result<()> {
         let mut cases = std::mem::take(&mut self.cases);
+        for case in &mut cases {
+            let cost = if case.kind == Kind::FirstAllowed {
+                case.first(|run| driver.baseline(run))?
+            } else {
+                driver.baseline(case.run(case.passes, 0))?
+            };
+            case.baseline.push(cost);
+        }
         let mut established = false;
         for case in &mut cases {
-            if case.kind == Kind::FirstAllowed {
+            let cost = if case.kind == Kind::FirstAllowed {
                 self.trial.forget_connections()?;
-                let (mut baseline, mut gateway) = (0.0, 0.0);
-                for pass in 0..FIRST_PASSES {
-                    let offset = PORTS * u16::try_from(pass).context("few passes")?;
-                    baseline += driver.baseline(case.run(1, offset))?;
-                    gateway += driver.subject(self.trial.entry(), case.run(1, offset))?;
+                case.first(|run| driver.subject(self.trial.entry(), run))?
+            } else {
+                if !established {
+                    self.trial.forget_connections()?;
+                    established = true;
                 }
-                case.baseline.push(baseline / f64::from(FIRST_PASSES));
-                case.gateway.push(gateway / f64::from(FIRST_PASSES));
-            }
-        }
-        for case in &mut cases {
-            if case.kind == Kind::FirstAllowed {
-                continue;
-            }
-            if !established {
-                self.trial.forget_connections()?;
-                established = true;
-            }
-            if case.kind == Kind::EstablishedTcp || case.kind == Kind::EstablishedUdp {
-                self.establish(driver, case)?;
-            }
-            let run = case.run(case.passes, 0);
-            let baseline = driver.baseline(run)?;
-            let gateway = driver.subject(self.trial.entry(), run)?;
-            case.baseline.push(baseline);
-            case.gateway.push(gateway);
+                if case.kind == Kind::EstablishedTcp || case.kind == Kind::EstablishedUdp {
+                    self.establish(driver, case)?;
+                }
+                driver.subject(self.trial.entry(), case.run(case.passes, 0))?
+            };
+            case.gateway.push(cost);
         }
         self.trial.events();
         self.cases = cases;
@@ -261,6 +257,15 @@ impl Bed {
 }
 
 impl Case {
+    /// What a packet costs that is new each time: the mean of some passes, each from other ports.
+    fn first(&self, mut run: impl FnMut(Run<'_>) -> Result<f64>) -> Result<f64> {
+        let mut sum = 0.0;
+        for pass in 0..FIRST_PASSES {
+            sum += run(self.run(1, PORTS * u16::try_from(pass).context("few passes")?))?;
+        }
+        Ok(sum / f64::from(FIRST_PASSES))
+    }
+
     fn run(&self, passes: u32, port_offset: u16) -> Run<'_> {
         Run {
             frame: &self.frame,

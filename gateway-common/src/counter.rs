@@ -22,21 +22,21 @@ pub struct PairCounters {
 
 /// Destinations that share one element of the pair counters: each element of a per-CPU array is allocated by
 /// itself, and found through a table of them.
-pub const PAIRS_PER_ELEMENT: usize = 16;
+pub const PAIRS_PER_ELEMENT: u32 = 16;
 
 /// Counters of the pairs of one source segment and [`PAIRS_PER_ELEMENT`] consecutive destinations.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairRow {
     /// Indexed by the destination's number modulo [`PAIRS_PER_ELEMENT`].
-    pub by_destination: [PairCounters; PAIRS_PER_ELEMENT],
+    pub by_destination: [PairCounters; PAIRS_PER_ELEMENT as usize],
 }
 
 /// Elements that the pair counters of one source segment take, where there are so many `segments`. Element
 /// `source * pair_elements(segments) + destination / PAIRS_PER_ELEMENT` has the pair.
 #[inline(always)]
 pub const fn pair_elements(segments: u32) -> u32 {
-    segments.div_ceil(PAIRS_PER_ELEMENT as u32)
+    segments.div_ceil(PAIRS_PER_ELEMENT)
 }
 
 /// Rules that share one element of the rule counters: a per-CPU element for each rule would

@@ -65,13 +65,12 @@ fn mode(segment: u16) -> Mode {
 #[inline(always)]
 fn count(judgement: &Judgement, bytes: u64) {
     let row = u32::from(judgement.source) * pair_elements(config::segments());
-    if let Some(pairs) =
-        PAIR_COUNTERS.get_ptr_mut(row + u32::from(judgement.destination) / PAIRS_PER_ELEMENT as u32)
+    if let Some(pairs) = PAIR_COUNTERS.get_ptr_mut(row + u32::from(judgement.destination) / PAIRS_PER_ELEMENT)
     {
         // The compiler knows that a reason is one; the verifier wants to see it.
         let slot = frame::opaque(judgement.reason as usize);
         if slot < size_of::<PairCounters>() / size_of::<Counter>() {
-            let pair = judgement.destination as usize % PAIRS_PER_ELEMENT;
+            let pair = (u32::from(judgement.destination) % PAIRS_PER_ELEMENT) as usize;
             // SAFETY: this CPU's element, and a pair and slot within it.
             unsafe { add(pairs.cast::<PairCounters>().add(pair).cast::<Counter>().add(slot), bytes) };
         }

@@ -8,7 +8,6 @@ use aya::maps::MapData;
 use gateway_common::counter::{
     Counter, Health, PAIRS_PER_ELEMENT, PairRow, RULES_PER_ELEMENT, RuleCounters, pair_elements,
 };
-use gateway_common::place::SEGMENT_LIMIT;
 use gateway_common::reason::{Reason, Verdict};
 
 use super::error::DataplaneError;
@@ -81,7 +80,7 @@ pub(super) fn read_generation(
 ) -> Result<Counts, DataplaneError> {
     let mut by_pair: BTreeMap<(u32, usize), Counter> = BTreeMap::new();
     let elements = each_cpu::<PairRow>(pairs, |index, cpu| {
-        for (pair, counters) in (index * PAIRS_PER_ELEMENT as u32..).zip(&cpu.by_destination) {
+        for (pair, counters) in (index * PAIRS_PER_ELEMENT..).zip(&cpu.by_destination) {
             let counted = counters.by_reason.iter().enumerate().filter(|(_, counter)| counter.packets > 0);
             for (reason, counter) in counted {
                 add(by_pair.entry((pair, reason)).or_default(), *counter);
@@ -96,8 +95,8 @@ pub(super) fn read_generation(
     })?;
 
     // Each number of segments takes another number of elements.
-    let segments = (1..=SEGMENT_LIMIT as u32).find(|&count| count * pair_elements(count) >= elements);
-    let row = pair_elements(segments.unwrap_or(1)) * PAIRS_PER_ELEMENT as u32;
+    let segments = (1..=elements).find(|&count| count * pair_elements(count) >= elements);
+    let row = pair_elements(segments.unwrap_or(1)) * PAIRS_PER_ELEMENT;
     let segment = |number: u32| {
         let entry = manifest.and_then(|manifest| manifest.segments.get(number as usize));
         entry.map_or_else(|| format!("#{number}"), |entry| entry.name.clone())
