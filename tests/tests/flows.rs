@@ -151,6 +151,7 @@ fn top_shows_the_busiest_and_the_most_blocked() {
     assert_eq!(snapshot["rules"][0]["rule"], "clinical-basics", "{text}");
     let page = setting.call(&["top", "--interval", "500ms"]).unwrap();
     assert!(page.contains("pumps -> infrastructure") && page.contains("pumps -> wan"), "{page}");
-    (names.finish().unwrap(), calls.finish().unwrap());
+    names.finish().unwrap();
+    calls.finish().unwrap();
     drop(service);
 }

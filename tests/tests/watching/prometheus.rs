@@ -248,7 +248,8 @@ fn unanswered(prometheus: &Prometheus) -> Vec<String> {
 /// Alerts that do not fire with their labels.
 fn quiet(prometheus: &Prometheus, alerts: &[Alert]) -> Vec<String> {
     let expressions = alerts.iter().map(|(name, labels)| {
-        let labels: String = labels.iter().map(|(label, value)| format!(", {label}=\"{value}\"")).collect();
+        let labels = labels.iter().map(|(label, value)| format!(", {label}=\"{value}\""));
+        let labels = labels.collect::<Vec<_>>().concat();
         format!("ALERTS{{alertname=\"{name}\", alertstate=\"firing\"{labels}}}")
     });
     expressions.filter(|expression| values(prometheus, expression).is_empty()).collect()
