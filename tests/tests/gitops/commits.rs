@@ -57,7 +57,7 @@ fn what_comes_into_force_and_what_does_not() {
         let found = ward.wait_for(commit, state, &[reason]);
         let message = found["head"]["message"].as_str().unwrap();
         assert!(message.contains(words), "{what}: {message}");
-        let log = service.log_tail();
+        let log = fs::read_to_string(service.setting().log()).unwrap();
         assert!(log.contains(commit) && log.contains(reason), "{what}: {log}");
         let file = fs::read_to_string(&status_file).unwrap();
         assert!(file.contains(commit) && file.contains(state), "{what}: {file}");
