@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod confirm;
 mod detach;
+mod doctor;
 pub(crate) mod explain;
 mod export;
 mod flows;
@@ -80,6 +81,7 @@ enum Command {
     Flows(flows::Flows),
     Top(top::Top),
     Detach(detach::Detach),
+    Doctor(doctor::Doctor),
     Check(check::Check),
     Test(test::Test),
     Explain(explain::Explain),
@@ -110,6 +112,7 @@ impl Cli {
             Command::Flows(command) => command.run(self.format.plain()?),
             Command::Top(command) => command.run(self.format.plain()?),
             Command::Detach(command) => command.run(self.format.plain()?),
+            Command::Doctor(command) => command.run(self.format.plain()?),
             Command::Check(command) => command.run(self.format.plain()?),
             Command::Test(command) => command.run(self.format),
             Command::Explain(command) => command.run(self.format.plain()?),

@@ -215,9 +215,14 @@ fn refuse_foreign(links: &Links, target: &Target) -> Result<(), DataplaneError> 
     let attached = netlink::attached_xdp(target.ifindex)
         .map_err(DataplaneError::bpf(format!("cannot look at interface {}", target.name)))?;
     let Some(attached) = attached else { return Ok(()) };
-    let info = loaded_programs().filter_map(Result::ok).find(|program| program.id() == attached.program);
-    let name = info.and_then(|info| info.name_as_str().map(str::to_owned)).unwrap_or_default();
+    let name = program_name(attached.program);
     Err(DataplaneError::ForeignProgram { interface: target.name.clone(), id: attached.program, name })
+}
+
+/// Name of a program of the kernel's; empty where it has none or is gone.
+pub(super) fn program_name(id: u32) -> String {
+    let info = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
+    info.and_then(|info| info.name_as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Makes the interface run both programs: attaches where nothing of ours is, replaces where an

@@ -16,6 +16,10 @@ pub(super) struct Device {
     pub(super) mac: [u8; 6],
     /// What it is above, where it is a VLAN device.
     pub(super) vlan: Option<Vlan>,
+    /// Largest packet, in bytes.
+    pub(super) mtu: u32,
+    /// Receive queues.
+    pub(super) queues: u32,
 }
 
 /// What a VLAN device is above.
@@ -31,8 +35,10 @@ pub(super) struct Vlan {
 
 // include/uapi/linux/if_link.h
 const IFLA_ADDRESS: u16 = 1;
+const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
@@ -94,7 +100,8 @@ fn device(body: &[u8]) -> Option<(u32, Device)> {
     let mac = find(IFLA_ADDRESS).and_then(|address| address.try_into().ok()).unwrap_or_default();
     let lower = find(IFLA_LINK).filter(|_| find(IFLA_LINK_NETNSID).is_none()).and_then(number);
     let vlan = lower.zip(find(IFLA_LINKINFO)).and_then(|(lower, info)| vlan(lower, info));
-    Some((index, Device { mac, vlan }))
+    let word = |wanted| find(wanted).and_then(number).unwrap_or_default();
+    Some((index, Device { mac, vlan, mtu: word(IFLA_MTU), queues: word(IFLA_NUM_RX_QUEUES) }))
 }
 
 fn vlan(lower: u32, info: &[u8]) -> Option<Vlan> {
@@ -147,7 +154,7 @@ mod tests {
         let elsewhere = attribute(IFLA_LINK_NETNSID, &[0; 4]);
         let info = attribute(IFLA_LINKINFO, &info.concat());
         [
-            link(5, std::slice::from_ref(&address)),
+            link(5, &[address.clone(), attribute(IFLA_MTU, &1500_u32.to_ne_bytes())]),
             link(7, &[address.clone(), lower.clone(), info.clone()]),
             link(8, &[lower, info, elsewhere]),
         ]
@@ -162,9 +169,9 @@ mod tests {
         let mac = [2, 0, 0, 0, 0, 9];
         let vlan = Some(Vlan { lower: 5, identifier: 70, service: true });
         let expected = [
-            (5, Device { mac, vlan: None }),
-            (7, Device { mac, vlan }),
-            (8, Device { mac: [0; 6], vlan: None }),
+            (5, Device { mac, vlan: None, mtu: 1500, queues: 0 }),
+            (7, Device { mac, vlan, mtu: 0, queues: 0 }),
+            (8, Device { mac: [0; 6], vlan: None, mtu: 0, queues: 0 }),
         ];
         assert_eq!(devices, BTreeMap::from(expected));
     }

@@ -6,11 +6,13 @@ use aya::maps::MapType;
 use aya::programs::{ProgramType, SchedClassifier, TcAttachType};
 use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
 use nix::sys::utsname::uname;
+use serde::Serialize;
 
 use super::error::DataplaneError;
 
 /// What follows where a feature is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Need {
     /// Nothing can be enforced.
     Essential,
@@ -19,7 +21,7 @@ pub enum Need {
 }
 
 /// One thing that a kernel has or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Feature {
     /// Its name.
     pub name: &'static str,
@@ -53,7 +55,7 @@ impl Exit {
 }
 
 /// What this kernel can.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Features {
     /// `uname -r`.
     pub release: String,

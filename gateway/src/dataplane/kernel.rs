@@ -23,7 +23,8 @@ const CAPABILITIES: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
 
-fn check_capabilities() -> Result<(), DataplaneError> {
+/// Fails where the process lacks a capability.
+pub(super) fn check_capabilities() -> Result<(), DataplaneError> {
     let path = Path::new("/proc/self/status");
     let status = fs::read_to_string(path).map_err(DataplaneError::io("cannot read", path))?;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
@@ -63,6 +64,11 @@ pub(super) fn prepare_pin_root(root: &Path) -> Result<(), DataplaneError> {
         .map_err(|error| no_bpffs(error.into()))?;
     }
     fs::create_dir_all(root).map_err(DataplaneError::io("cannot create", root))
+}
+
+/// Whether a pin root is on a BPF filesystem, or would be.
+pub(super) fn is_on_bpffs(root: &Path) -> bool {
+    is_bpffs(nearest_existing(root))
 }
 
 fn nearest_existing(path: &Path) -> &Path {

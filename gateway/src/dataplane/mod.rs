@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 mod addresses;
 mod apply;
 mod attach;
+mod checkup;
 mod clsact;
 mod connections;
 mod counters;
@@ -44,6 +45,7 @@ pub mod trial;
 
 pub use addresses::{NetworkChanges, local_addresses};
 pub use apply::Applied;
+pub use checkup::{Checkup, Finding, InterfaceCheckup, examine};
 pub use connections::{ConnectionSummary, LiveConnection};
 pub use counters::{Counters, PairKey};
 pub use detach::{Detached, detach};

@@ -45,6 +45,12 @@ pub(super) fn settle(interface: &str) -> Result<Vec<&'static str>, DataplaneErro
     Ok(off)
 }
 
+/// What must be off and is among the features that are on, as `ethtool -K` calls it.
+pub(super) fn hiding(active: &[(usize, String)]) -> Vec<&'static str> {
+    let is_on = |hiding: &&Hiding| active.iter().any(|(_, name)| name == hiding.name);
+    HIDING.iter().filter(is_on).map(|hiding| hiding.option).collect()
+}
+
 /// Name of the driver, where the interface has one.
 pub(super) fn driver(interface: &str) -> Option<String> {
     Ethtool::open(interface).ok()?.driver()

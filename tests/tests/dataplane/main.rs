@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod change;
+mod checkup;
 mod clinic;
 mod exits;
 mod life;
