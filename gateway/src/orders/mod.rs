@@ -1,6 +1,6 @@
 //! What was ordered at the gateway itself, over its policy: quarantine, grants, break-glass. Pure.
 //!
-//! Orders are kept apart from the policy, so that they survive it: [`lay`] puts them onto whatever policy is in force,
+//! Orders are kept apart from the policy, so that they survive it: [`lay()`] puts them onto whatever policy is in force,
 //! and turns windows and terms into [`Condition`](crate::policy::model::Condition)s on the kernel's clock.
 
 mod lay;
