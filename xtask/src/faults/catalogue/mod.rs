@@ -7,6 +7,7 @@ mod forwarding;
 mod judgement;
 mod layers;
 mod limits;
+mod night;
 mod policy;
 mod shared;
 
@@ -18,6 +19,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
         arrival::FAULTS,
         judgement::FAULTS,
         limits::FAULTS,
+        night::FAULTS,
         forwarding::FAULTS,
         shared::FAULTS,
         compiler::FAULTS,
