@@ -22,6 +22,8 @@ pub struct Watching {
     segments: IntGaugeVec,
     talkers: IntGaugeVec,
     new_talkers: IntCounterVec,
+    /// Segments that have a series there.
+    talking: Mutex<HashSet<String>>,
     learning: IntGauge,
     lines: IntCounter,
     lines_lost: IntCounter,
@@ -51,6 +53,7 @@ impl Watching {
                 &BLOCKED_LABELS,
             )?,
             shown: Mutex::default(),
+            talking: Mutex::default(),
             segments: IntGaugeVec::new(
                 Opts::new("clinigate_segment_info", "Segments of the policy in force; always 1."),
                 &["segment", "zone", "mode"],
@@ -116,11 +119,21 @@ impl Watching {
     /// Shows the segments of another policy; counters of those that left it go.
     pub fn segments(&self, segments: &[ShownSegment]) {
         self.segments.reset();
+        let mut talking = self.talking.lock().unwrap_or_else(PoisonError::into_inner);
+        talking.retain(|known| {
+            let stays = segments.iter().any(|segment| segment.name == *known);
+            if !stays {
+                // It was shown, so it is there.
+                let _ = self.new_talkers.remove_label_values(&[known]);
+            }
+            stays
+        });
         for ShownSegment { name, zone, mode, own } in segments {
             self.segments.with_label_values(&[name.as_str(), zone.as_str(), mode]).set(1);
             if *own {
                 // A series that begins at 0, so that an alert sees the first one.
                 self.new_talkers.with_label_values(&[name]);
+                talking.insert(name.clone());
             }
         }
         let names: HashSet<&str> =
@@ -148,6 +161,7 @@ impl Watching {
     /// An address was seen for the first time.
     pub fn new_talker(&self, segment: &str) {
         self.new_talkers.with_label_values(&[segment]).inc();
+        self.talking.lock().unwrap_or_else(PoisonError::into_inner).insert(segment.to_owned());
     }
 
     /// Lines were written to the event log, and could not be.
