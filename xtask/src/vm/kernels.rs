@@ -75,7 +75,7 @@ fn fetch(apt: &PrivateApt, asked: &str) -> Result<()> {
     }
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     // Newer kernels are split, and the image only names the parts.
-    let parts = ["linux-binary-", "linux-modules-"].map(|part| format!("{part}{release}"));
+    let parts = ["linux-base-", "linux-binary-", "linux-modules-"].map(|part| format!("{part}{release}"));
     let mut packages = vec![format!("{IMAGE}{release}")];
     for part in parts {
         if !apt.madison(&part)?.is_empty() {
