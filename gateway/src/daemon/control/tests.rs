@@ -14,9 +14,9 @@ use tokio::task::spawn_blocking;
 
 use super::*;
 
-/// Counts what reaches it.
+/// Counts what reaches it, and what is refused.
 #[derive(Default)]
-struct Counting(AtomicUsize);
+struct Counting(AtomicUsize, AtomicUsize);
 
 impl Handler for Counting {
     async fn handle(&self, _: Peer, request: Request) -> Reply {
@@ -25,6 +25,10 @@ impl Handler for Counting {
             Request::Status {} => Reply::Status { status: Box::default() },
             _ => Reply::Applied { change: Change { generation: 7, ..Change::default() } },
         }
+    }
+
+    async fn forbidden(&self, _: Peer, _: Request) {
+        self.1.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -36,10 +40,12 @@ struct Served {
 
 impl Served {
     fn start(readers: Option<Gid>) -> Self {
+        Self::with(Groups { viewers: readers, operators: None })
+    }
+
+    fn with(groups: Groups) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let listener =
-            Listener::bind(&directory.path().join("s"), Groups { viewers: readers, operators: None })
-                .unwrap();
+        let listener = Listener::bind(&directory.path().join("s"), groups).unwrap();
         let handler = Arc::new(Counting::default());
         let carrier = Arc::clone(&handler);
         let server = tokio::spawn(async move { listener.serve(carrier).await });
@@ -213,4 +219,43 @@ async fn the_kernel_says_who_asks() {
     .await
     .unwrap();
     assert_eq!(served.handled(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stderr, reason = "a test that does nothing says so")]
+async fn operators_order_and_viewers_look() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can become somebody else");
+        return;
+    }
+    let (viewers, operators) = (4242, 4243);
+    let groups = Groups { viewers: Some(Gid::from_raw(viewers)), operators: Some(Gid::from_raw(operators)) };
+    let served = Served::with(groups);
+    let path = served.path();
+    fs::set_permissions(served.directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let refused = spawn_blocking(move || {
+        let order = || Request::Order { order: Order::QuarantineRelease { target: "ct-1".to_owned() } };
+        let list = || Request::Order { order: Order::List {} };
+        let stranger = 65_534;
+        let cases = [
+            (operators, order(), true),
+            (operators, list(), true),
+            (operators, Request::Status {}, true),
+            (operators, Request::Detach {}, false),
+            (operators, Request::Confirm {}, false),
+            (viewers, list(), true),
+            (viewers, order(), false),
+            (stranger, list(), false),
+            (stranger, order(), false),
+        ];
+        let refused = cases.iter().filter(|(.., allowed)| !allowed).count();
+        for (gid, request, allowed) in cases {
+            let reply = ask_as_nobody(&path, gid, request.clone());
+            let forbidden = matches!(reply, Reply::Error { kind: ErrorKind::Forbidden, .. });
+            assert_eq!(forbidden, !allowed, "{gid} {request:?}: {reply:?}");
+        }
+        refused
+    });
+    let refused = refused.await.unwrap();
+    assert_eq!(served.handler.1.load(Ordering::Relaxed), refused, "each refusal is told");
 }
