@@ -451,7 +451,9 @@ pub(crate) fn continues(connection: &Connection, slot: &Slot, packet: &Packet) -
 #[inline(always)]
 pub(crate) fn is_steady(connection: &Connection, from_initiator: bool, packet: &Packet) -> bool {
     if packet.protocol == protocol::TCP {
+        // One that was closed by an end before its handshake was over is about to leave the state.
         connection.state == State::Established as u8
+            && connection.flags & (Connection::FIN_INITIATOR | Connection::FIN_RESPONDER) == 0
             && packet.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0
             && packet.fragment == Fragment::Whole
     } else {

@@ -71,10 +71,18 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "steady-in-any-state",
         file: "gateway-ebpf/src/conntrack.rs",
-        right: "connection.state == State::Established as u8\n            && packet.tcp_flags",
-        wrong: "connection.state != State::Free as u8\n            && packet.tcp_flags",
+        right: "connection.state == State::Established as u8\n            && connection.flags",
+        wrong: "connection.state != State::Free as u8\n            && connection.flags",
         breaks: "A connection never becomes established, and ends a minute after it was opened",
         near: ("packets", "connections::timeouts"),
+    },
+    Fault {
+        name: "steady-after-a-fin",
+        file: "gateway-ebpf/src/conntrack.rs",
+        right: "&& connection.flags & (Connection::FIN_INITIATOR | Connection::FIN_RESPONDER) == 0",
+        wrong: "&& connection.flags & Connection::FIN_RESPONDER == 0",
+        breaks: "A connection that one end closed during its handshake holds its room for a day",
+        near: ("differential", ""),
     },
     Fault {
         name: "steady-though-it-ends",
