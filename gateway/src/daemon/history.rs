@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::last_good;
 use super::repository::Commit;
 use super::review::Plan;
 use crate::dataplane::replace_file;
@@ -133,10 +134,10 @@ pub(super) fn keep(
     write(state, generation)?;
     let numbers = numbers(state);
     for old in numbers.iter().rev().skip(TEXTS) {
-        remove(&self::text(state, *old))?;
+        last_good::remove_tree(&self::text(state, *old))?;
     }
     for old in numbers.iter().rev().skip(RECORDS) {
-        remove(&directory(state, *old))?;
+        last_good::remove_tree(&directory(state, *old))?;
     }
     Ok(())
 }
@@ -187,13 +188,6 @@ fn numbers(state: &Path) -> Vec<u32> {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     numbers.sort_unstable();
     numbers
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

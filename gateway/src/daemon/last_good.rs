@@ -110,7 +110,8 @@ fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn remove_tree(path: &Path) -> io::Result<()> {
+/// Removes a directory with all that is in it, if it is there.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
