@@ -86,9 +86,10 @@ fn command(kernel: &Kernel, filesystem: &Path) -> Command {
     let mut qemu = process::command(QEMU);
     // Emulated: it runs wherever this runs, also within another virtual machine.
     qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-smp", "2", "-m", "3072"]);
-    // Every processor that qemu can emulate, but for two things: five levels of page tables cost time, and qemu 7.2
-    // gets the exchange of 16 bytes wrong where an interrupt comes in between.
-    qemu.args(["-cpu", "max,la57=off,cx16=off"]);
+    // Every processor that qemu can emulate, but for some things: five levels of page tables cost time; qemu 7.2
+    // gets the exchange of 16 bytes wrong where an interrupt comes in between; and where a processor says that it copies
+    // bytes fast (erms, fsrm), kernel and libc have it do so byte by byte, which the emulation does: all takes twice as long.
+    qemu.args(["-cpu", "max,la57=off,cx16=off,erms=off,fsrm=off"]);
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(filesystem);
     // A panic reboots at once, which `-no-reboot` makes an end.
