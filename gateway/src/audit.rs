@@ -207,6 +207,14 @@ fn last_whole_line(file: &mut File) -> io::Result<Head> {
     }
 }
 
+/// Whether a state directory has a log, or what is left of one.
+///
+/// # Errors
+/// Where it cannot be looked into.
+pub fn exists(directory: &Path) -> io::Result<bool> {
+    Ok(directory.join(LOG).try_exists()? || directory.join(HEAD).try_exists()?)
+}
+
 /// Reads a log to its end and hands every entry to `visit`, until one is not what it was.
 ///
 /// # Errors

@@ -196,7 +196,8 @@ fn the_nearest_rule_says_what_it_lacks() {
         (
             ("jump-ct", "ct-1", "https"),
             "`ct-calibration`",
-            "it is open only with a grant, in its window from 01:00 to 05:00 (Asia/Tokyo)",
+            "it is open only with a grant (clinigate grant open ct-vendor-service DEVICE --ticket TICKET --for 2h), in its \
+             window from 01:00 to 05:00 (Asia/Tokyo)",
         ),
         (("10.10.40.12", "203.0.113.17", "https"), "`ct-telemetry`", "`from` does not have 10.10.40.12"),
         (("pumps", "pump-server", "https"), "`pumps-to-server`", "`services` has only alaris"),

@@ -212,6 +212,13 @@ fn a_quarantine_survives_new_policies_and_restarts() {
     assert_eq!(refused.status.code(), Some(2), "nobody knows it");
     setting.call(&["quarantine", "add", "ct-1", "--reason", "worm", "--yes"]).unwrap();
     passes(false, "isolated");
+    let question = ["explain", "running", "--from", "ct-1", "--to", "infrastructure", "--service", "ntp"];
+    let explained = setting.command(&question).output().unwrap();
+    let (code, text) = (explained.status.code(), String::from_utf8(explained.stdout).unwrap());
+    assert!(
+        code == Some(1) && text.contains("forbidden by `quarantine/ct-1`, ordered at the gateway"),
+        "{text}"
+    );
     policy::remove_flow(&directory, "pumps-to-server").unwrap();
     setting.call(&["apply", directory.to_str().unwrap()]).unwrap();
     passes(false, "under another policy");

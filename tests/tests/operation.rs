@@ -135,7 +135,7 @@ fn detach_is_the_only_way_off_and_asks_first() {
     setting.call(&["detach", "--yes", "--stop"]).unwrap();
     assert!(!attached());
     wait_until("the service ends", || service.has_ended().unwrap());
-    assert_eq!(status(&setting)["findings"][0], "no policy is in force");
+    assert!(status(&setting)["findings"][0].as_str().unwrap().starts_with("no policy is in force; to put"));
 }
 
 #[test]
@@ -159,4 +159,34 @@ fn garbage_on_the_socket_disturbs_nothing() {
     let after = status(&setting);
     assert_eq!((&after["service"]["pid"], &after["policy"]["generation"]), (&before, &Value::from(1)));
     drop(service);
+}
+
+/// Files for other gateways are none of this one's: neither for the service nor for `apply` before it asks.
+#[test]
+fn apply_reads_what_the_gateways_labels_select() {
+    let (_hospital, setting, directory) = build();
+    let one = |site: &str, host: u8| {
+        format!("gateways: {{ site: {site} }}\ngroups: {{ there: [10.10.40.{host}] }}\n")
+    };
+    fs::write(directory.join("north.yaml"), one("north", 77)).unwrap();
+    fs::write(directory.join("south.yaml"), one("south", 78)).unwrap();
+    let flow = "flows: [{ name: more, from: [there], to: [pacs], services: [https] }]\n";
+    let options = ["--policy".as_ref(), directory.as_os_str(), "--label".as_ref(), "site=north".as_ref()];
+    let mut service = setting.run(options).unwrap();
+    service.wait_ready(SOON).unwrap();
+    fs::write(directory.join("more.yaml"), flow).unwrap();
+    setting.call(&["apply", directory.to_str().unwrap()]).unwrap();
+    let status = status(&setting);
+    assert_eq!(
+        (&status["policy"]["generation"], &status["service"]["labels"]["site"]),
+        (&2.into(), &"north".into())
+    );
+    let question = ["explain", "running", "--from", "10.10.40.77", "--to", "pacs", "--service", "https"];
+    assert!(setting.call(&question).unwrap().contains("allowed by flow `more`"));
+    // Without the labels there is no such group.
+    fs::write(directory.join("north.yaml"), one("west", 77)).unwrap();
+    let refused = setting.command(&["apply", directory.to_str().unwrap()]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("nothing is named `there`"));
+    service.end().unwrap();
 }

@@ -156,7 +156,8 @@ fn blocks(pairs: &Pairs, names: &Names<'_>, services: &BTreeMap<u16, Packets>) -
 
 /// Why a packet is not allowed: what nearly allows it, and what forbids to.
 pub fn refusal(policy: &Policy, source: SegmentId, destination: SegmentId, packet: PacketView) -> Refusal {
-    let rules = (0..).map(RuleId).zip(&policy.rules).filter(|(_, rule)| rule.kind != RuleKind::Deny);
+    let forbids = |kind| matches!(kind, RuleKind::Deny | RuleKind::Quarantine);
+    let rules = (0..).map(RuleId).zip(&policy.rules).filter(|(_, rule)| !forbids(rule.kind));
     let nearest = rules
         .filter_map(|(id, rule)| {
             let (cost, fails) = misses(policy, rule, source, destination, packet)?;
@@ -220,10 +221,16 @@ fn closed(rule: &Rule) -> String {
     });
     match (&limits.through, window, limits.grant) {
         (Some(tunnel), ..) => format!("it must come through {tunnel}, which cannot be told: it stays closed"),
-        (None, Some(window), true) => format!("it is open only with a grant, {window}"),
+        (None, Some(window), true) => format!(
+            "it is open only with a grant (clinigate grant open {} DEVICE --ticket TICKET --for 2h), {window}",
+            limits.vendor
+        ),
         (None, Some(window), false) => format!("it is open only {window}"),
         (None, None, _) => {
-            format!("it is open only with a grant: clinigate grant open {} ...", limits.vendor)
+            format!(
+                "it is open only with a grant: clinigate grant open {} DEVICE --ticket TICKET --for 2h",
+                limits.vendor
+            )
         }
     }
 }
@@ -234,6 +241,16 @@ fn names_service(policy: &Policy, services: &[usize], transport: Transport) -> b
 }
 
 impl Named {
+    /// Whether it was ordered at a gateway, and stands in no file.
+    pub fn is_ordered(&self) -> bool {
+        self.origin.line == 0
+    }
+
+    /// Whether it is a quarantine that was ordered at a gateway.
+    pub fn isolates(&self) -> bool {
+        self.is_ordered() && self.kind == "quarantine"
+    }
+
     /// A rule of a policy.
     pub fn of(policy: &Policy, id: RuleId) -> Self {
         let rule = &policy.rules[id.0 as usize];

@@ -12,8 +12,8 @@ use super::instance::Instance;
 use super::{Format, Outcome, print, print_json};
 use crate::daemon::control::{Change, Client, ErrorKind, Permission, Reply, Request};
 use crate::duration;
-use crate::policy;
 use crate::policy::render::Report;
+use crate::policy::{self, Labels, Selection};
 
 /// Compiling and loading take a second for a large policy; a machine may be busy, a repository far away.
 const PATIENCE: Duration = Duration::from_mins(12);
@@ -29,13 +29,13 @@ pub(super) struct Apply {
     /// the directory of the policy in force again.
     directory: Option<PathBuf>,
     /// Where a repository is followed: what its newest commit may do, whatever its trailers say.
-    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "directory")]
+    #[arg(long, value_enum, value_name = "WHAT", value_delimiter = ',', conflicts_with = "directory")]
     allow: Vec<Permission>,
     /// Where a repository is followed: take its newest commit, also if it does not come after the last accepted one.
     #[arg(long, conflicts_with = "directory")]
     accept_rewritten: bool,
     /// Go back to the policy before by itself, unless `clinigate confirm` is called within this time.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     confirm_within: Option<Duration>,
     #[command(flatten)]
     instance: Instance,
@@ -43,10 +43,11 @@ pub(super) struct Apply {
 
 impl Apply {
     pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
+        let mut client = Client::connect(&self.instance.socket)?;
         let confirm_within_s = self.confirm_within.map(|within| within.as_secs());
         let request = match &self.directory {
             Some(directory) => {
-                if !is_sound(directory)? {
+                if !is_sound(directory, &Selection::For(labels(&mut client)?))? {
                     return Ok(Outcome::Findings);
                 }
                 Request::Apply {
@@ -60,7 +61,7 @@ impl Apply {
                 confirm_within_s,
             },
         };
-        match Client::connect(&self.instance.socket)?.ask(&request, PATIENCE)? {
+        match client.ask(&request, PATIENCE)? {
             Reply::Applied { change } => {
                 match format {
                     Format::Json => print_json(&change)?,
@@ -78,9 +79,18 @@ impl Apply {
     }
 }
 
+/// Labels of the gateway: files for others are none of this one's.
+fn labels(client: &mut Client) -> anyhow::Result<Labels> {
+    match client.ask(&Request::Status {}, PATIENCE)? {
+        Reply::Status { status } => Ok(status.service.map(|service| service.labels).unwrap_or_default()),
+        Reply::Error { message, .. } => bail!("{message}"),
+        other => bail!("the service gave an answer to another question: {other:?}"),
+    }
+}
+
 /// Checks a policy here, so that its mistakes are shown in colour and at once.
-fn is_sound(directory: &Path) -> anyhow::Result<bool> {
-    let loaded = policy::load(directory)?;
+fn is_sound(directory: &Path, selection: &Selection) -> anyhow::Result<bool> {
+    let loaded = policy::load_for(directory, selection)?;
     let report = Report::new(&loaded.sources, io::stderr().is_terminal());
     let mut words = String::new();
     for diagnostic in &loaded.diagnostics {

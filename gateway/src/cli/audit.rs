@@ -1,14 +1,15 @@
 //! `clinigate audit`: who ordered what, and whether the log of it is whole.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::instance::Instance;
 use super::{Format, Outcome, print, print_json};
 use crate::audit::{self, AuditError, Entry};
-use crate::dataplane::Options;
 
 /// Read the audit log: orders, changes of policy, refused requests.
 #[derive(Debug, Args)]
@@ -33,34 +34,31 @@ struct Verify {
     #[arg(long, value_name = "HASH")]
     head: Option<String>,
     #[command(flatten)]
-    place: Place,
+    instance: Instance,
 }
 
-/// Show the entries; stops with an error at one that is not what it was.
+/// Show the entries, the latest last; stops with an error at one that is not what it was.
 #[derive(Debug, Args)]
 struct Show {
+    /// Show this many of the latest; all where it is left out.
+    #[arg(long, value_name = "COUNT")]
+    last: Option<usize>,
     #[command(flatten)]
-    place: Place,
-}
-
-#[derive(Debug, Args)]
-struct Place {
-    /// Directory of what must outlive a reboot.
-    #[arg(long, value_name = "DIR", default_value_os_t = Options::default().state_dir)]
-    state_dir: PathBuf,
+    instance: Instance,
 }
 
 impl Audit {
     pub(super) fn run(self, format: Format) -> anyhow::Result<Outcome> {
         match self.what {
-            What::Verify(Verify { head, place }) => verify(&place, head.as_deref(), format),
-            What::Show(Show { place }) => show(&place, format),
+            What::Verify(Verify { head, instance }) => verify(&instance, head.as_deref(), format),
+            What::Show(Show { last, instance }) => show(&instance, last, format),
         }
     }
 }
 
-fn verify(place: &Place, head: Option<&str>, format: Format) -> anyhow::Result<Outcome> {
-    let result = audit::verify(&place.state_dir, head, |_| {});
+fn verify(instance: &Instance, head: Option<&str>, format: Format) -> anyhow::Result<Outcome> {
+    is_there(instance)?;
+    let result = audit::verify(&instance.state_dir, head, |_| {});
     let (text, json, outcome) = match result {
         Ok(head) => (
             format!("the log is whole: {} entries, the last one's hash is {}\n", head.number, head.hash),
@@ -81,9 +79,28 @@ fn verify(place: &Place, head: Option<&str>, format: Format) -> anyhow::Result<O
     Ok(outcome)
 }
 
-fn show(place: &Place, format: Format) -> anyhow::Result<Outcome> {
-    let mut entries: Vec<Entry> = Vec::new();
-    let result = audit::verify(&place.state_dir, None, |entry| entries.push(entry.clone()));
+/// A gateway at which nothing happened yet has no log, and another place was meant most likely.
+fn is_there(instance: &Instance) -> anyhow::Result<()> {
+    let state = &instance.state_dir;
+    let found = audit::exists(state);
+    let found = found.with_context(|| format!("cannot look into {}: run as root", state.display()))?;
+    ensure!(
+        found,
+        "there is no audit log in {}: the service begins it; --state-dir names another place",
+        state.display()
+    );
+    Ok(())
+}
+
+fn show(instance: &Instance, last: Option<usize>, format: Format) -> anyhow::Result<Outcome> {
+    is_there(instance)?;
+    let mut entries: VecDeque<Entry> = VecDeque::new();
+    let result = audit::verify(&instance.state_dir, None, |entry| {
+        entries.push_back(entry.clone());
+        if last.is_some_and(|last| entries.len() > last) {
+            entries.pop_front();
+        }
+    });
     let mut text = String::new();
     for entry in &entries {
         match format {
@@ -99,5 +116,16 @@ fn show(place: &Place, format: Format) -> anyhow::Result<Outcome> {
 fn line(entry: &Entry) -> String {
     let at = i64::try_from(entry.at).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
     let at = at.map_or_else(|| entry.at.to_string(), |at| at.to_string());
-    format!("{:>5}  {at}  {}  {} {}  {}", entry.number, entry.by, entry.action, entry.outcome, entry.detail)
+    let detail = entry.detail.as_object().into_iter().flatten();
+    // What names the action again says nothing.
+    let detail = detail.filter(|(key, value)| !value.is_null() && *key != "order");
+    let detail: Vec<String> = detail.map(|(key, value)| format!("{key}={value}")).collect();
+    format!(
+        "{:>5}  {at}  {}  {} {}  {}",
+        entry.number,
+        entry.by,
+        entry.action,
+        entry.outcome,
+        detail.join(" ")
+    )
 }

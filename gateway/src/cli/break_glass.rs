@@ -23,7 +23,7 @@ pub(super) struct BreakGlass {
     /// Why; it stands in the audit log.
     #[arg(long, value_parser = words, required = true)]
     reason: Option<String>,
-    /// For how long, such as 15m.
+    /// For how long, such as 15m; a day at most.
     #[arg(long = "for", value_name = "DURATION", value_parser = seconds, required = true)]
     seconds: Option<u64>,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(super) struct BreakGlass {
 enum What {
     /// Show what is open, and what waits for its review.
     List(Instance),
-    /// End it before its time.
+    /// Close a segment again before its time.
     End(End),
     /// Say that somebody has looked at what went through.
     Review(Review),
@@ -42,7 +42,7 @@ enum What {
 
 #[derive(Debug, Args)]
 struct End {
-    /// Segment.
+    /// Segment that is open.
     segment: String,
     #[command(flatten)]
     instance: Instance,
@@ -50,7 +50,7 @@ struct End {
 
 #[derive(Debug, Args)]
 struct Review {
-    /// Segment.
+    /// Segment that was open.
     segment: String,
     /// What came of it; it stands in the audit log.
     #[arg(long, value_parser = words)]

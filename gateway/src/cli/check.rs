@@ -31,8 +31,12 @@ pub(super) struct Check {
     #[arg(long)]
     deny_warnings: bool,
     /// The day that reviews must not be before, such as 2027-03-31; today (UTC) where it is left out.
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", value_parser = day)]
     today: Option<Date>,
+}
+
+fn day(text: &str) -> Result<Date, &'static str> {
+    text.parse().map_err(|_| "expected a date such as 2027-03-31")
 }
 
 impl Check {

@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::in_force::Place;
+use super::instance::Instance;
 use super::labels::Labels;
 use super::{Format, Outcome, print, print_json};
 use crate::assure::explain::{Answer, Explanation, Named, Refusal, explain, refusal};
@@ -30,7 +32,8 @@ pub(super) use text::named;
 /// mistakes.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// Directory of the policy's YAML files.
+    /// Directory of the policy's YAML files, or `running` for the policy in force, with open windows, grants and
+    /// quarantine as they are at this moment. Of a directory, access that a window or a grant limits is closed.
     directory: PathBuf,
     #[command(flatten)]
     labels: Labels,
@@ -48,6 +51,8 @@ pub(super) struct Explain {
     /// proto/NUMBER.
     #[arg(long, value_name = "PACKET", conflicts_with_all = ["from", "to", "service"])]
     packet: Option<String>,
+    #[command(flatten)]
+    instance: Instance,
 }
 
 /// What `--format json` prints about sets.
@@ -77,17 +82,18 @@ struct Judged {
 
 impl Explain {
     pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
+        let place = Place::of(&self.directory, &self.labels, &self.instance)?;
         match &self.packet {
-            Some(packet) => self.packet(packet, format),
-            None => self.sets(format),
+            Some(packet) => judge(&place, packet, format),
+            None => self.sets(&place, format),
         }
     }
 
-    fn sets(&self, format: Format) -> anyhow::Result<Outcome> {
+    fn sets(&self, place: &Place, format: Format) -> anyhow::Result<Outcome> {
         let words = Words { from: self.from.clone(), to: self.to.clone(), services: self.service.clone() };
         let (loaded, Inquiry { from, to, services }) =
-            policy::load_inquiry(&self.directory, &words, &self.labels.selection()?)?;
-        let policy = sound(loaded)?;
+            policy::load_inquiry(&place.directory, &words, &place.selection)?;
+        let policy = place.as_now(sound(loaded)?)?;
         let image = compile(&policy).context("the policy does not fit the tables")?;
         let reach = Reach::new(Space::new(&image));
         let question = Question { from: &from, to: &to, services: Some(&services) };
@@ -102,38 +108,39 @@ impl Explain {
         }
         Ok(if answer == Answer::All { Outcome::Fine } else { Outcome::Findings })
     }
+}
 
-    fn packet(&self, words: &str, format: Format) -> anyhow::Result<Outcome> {
-        let packet = packet::parse(words)?;
-        let policy = sound(policy::load_for(&self.directory, &self.labels.selection()?)?)?;
-        let image = compile(&policy).context("the policy does not fit the tables")?;
-        let decision = image.decide(packet.arrival(), &packet.view).context("the tables have a hole")?;
-        let (source, destination) = (decision.source_segment, decision.destination_segment);
-        let allowed = decision.reason.passes();
-        let by_rules = matches!(decision.reason.name(), "no-flow" | "denied");
-        let view = packet.view;
-        let refusal = by_rules.then(|| refusal(&policy, source, destination, view));
-        let needed = by_rules.then(|| {
-            let words = [view.source.to_string(), view.destination.to_string()].map(|word| vec![word]);
-            text::flow(&words[0], &words[1], &[packet.service()])
-        });
-        let judged = Judged {
-            packet: words.to_owned(),
-            allowed,
-            reason: decision.reason.name(),
-            verdict: decision.verdict.name(),
-            source_segment: policy.segment(source).name.clone(),
-            destination_segment: policy.segment(destination).name.clone(),
-            rule: decision.rule.map(|id| Named::of(&policy, id)),
-            refusal,
-            needed,
-        };
-        match format {
-            Format::Json => print_json(&judged)?,
-            Format::Text => print(text::packet(&judged))?,
-        }
-        Ok(if allowed { Outcome::Fine } else { Outcome::Findings })
+/// What becomes of a single packet.
+fn judge(place: &Place, words: &str, format: Format) -> anyhow::Result<Outcome> {
+    let packet = packet::parse(words)?;
+    let policy = place.as_now(sound(policy::load_for(&place.directory, &place.selection)?)?)?;
+    let image = compile(&policy).context("the policy does not fit the tables")?;
+    let decision = image.decide(packet.arrival(), &packet.view).context("the tables have a hole")?;
+    let (source, destination) = (decision.source_segment, decision.destination_segment);
+    let allowed = decision.reason.passes();
+    let by_rules = matches!(decision.reason.name(), "no-flow" | "denied");
+    let view = packet.view;
+    let refusal = by_rules.then(|| refusal(&policy, source, destination, view));
+    let needed = by_rules.then(|| {
+        let words = [view.source.to_string(), view.destination.to_string()].map(|word| vec![word]);
+        text::flow(&words[0], &words[1], &[packet.service()])
+    });
+    let judged = Judged {
+        packet: words.to_owned(),
+        allowed,
+        reason: decision.reason.name(),
+        verdict: decision.verdict.name(),
+        source_segment: policy.segment(source).name.clone(),
+        destination_segment: policy.segment(destination).name.clone(),
+        rule: decision.rule.map(|id| Named::of(&policy, id)),
+        refusal,
+        needed,
+    };
+    match format {
+        Format::Json => print_json(&judged)?,
+        Format::Text => print(text::packet(&judged))?,
     }
+    Ok(if allowed { Outcome::Fine } else { Outcome::Findings })
 }
 
 /// The policy, where neither it nor the question has a mistake.
@@ -144,7 +151,7 @@ pub(super) fn sound(loaded: Loaded) -> anyhow::Result<Policy> {
         for mistake in loaded.diagnostics.iter().filter(|found| found.is_error()) {
             writeln!(words, "{}\n", report.render(mistake))?;
         }
-        bail!("nothing can be explained before these mistakes are mended");
+        bail!("nothing can be told before these mistakes are mended");
     };
     Ok(policy)
 }

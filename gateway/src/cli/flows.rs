@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::instance::Instance;
 use super::{Format, Outcome, print};
 use crate::daemon::control::{Client, ClientError, Reply, Request};
+use crate::duration;
 use crate::telemetry::flow::{Flow, FlowFilter, FlowList};
 use crate::telemetry::recent::MEMORY;
 
@@ -51,7 +52,7 @@ pub(super) struct Flows {
     #[arg(long, value_name = "NAME")]
     rule: Option<String>,
     /// How far back blocked flows are shown, such as 90s or 5m.
-    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = span)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = span)]
     since: Duration,
     /// Go on: show what is new, and how much more was blocked, until interrupted.
     #[arg(long, short)]
@@ -180,13 +181,16 @@ fn network(text: &str) -> Result<IpNet, String> {
 }
 
 /// A length of time, up to the time that the service remembers.
-fn span(text: &str) -> anyhow::Result<Duration> {
-    let span: jiff::SignedDuration = text.parse().context("not a length of time such as 90s or 5m")?;
-    let span = Duration::try_from(span).context("a length of time is not negative")?;
-    if span > MEMORY {
-        bail!("blocked flows are remembered for {} minutes; the log has older ones", MEMORY.as_secs() / 60);
+fn span(text: &str) -> Result<Duration, String> {
+    match duration::parse(text)? {
+        span if span > MEMORY => {
+            let minutes = MEMORY.as_secs() / 60;
+            Err(format!(
+                "blocked flows are remembered for {minutes} minutes; the log of blocked flows has older ones"
+            ))
+        }
+        span => Ok(span),
     }
-    Ok(span)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `clinigate generations`: what was in force, and where it came from.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use clap::Args;
 
@@ -26,6 +27,13 @@ impl Generations {
         let shown = &all[all.len().saturating_sub(self.last)..];
         match format {
             Format::Json => print_json(&shown)?,
+            Format::Text if shown.is_empty() => {
+                let place = self.instance.state_dir.display();
+                writeln!(
+                    io::stderr(),
+                    "no generation yet: {place} has none; --state-dir names another place"
+                )?;
+            }
             Format::Text => print(shown.iter().map(text).collect::<String>())?,
         }
         Ok(Outcome::Fine)
@@ -54,7 +62,8 @@ fn text(generation: &Generation) -> String {
         add(format_args!("; as generation {restores}"));
     }
     if let Some(plan) = &generation.plan {
-        add(format_args!("; {}", plan.effect));
+        let effect = if plan.effect == "nothing" { "changes nothing in what passes" } else { &plan.effect };
+        add(format_args!("; {effect}"));
         if let Some(cut) = plan.cut.filter(|cut| *cut > 0) {
             add(format_args!(", cut {cut} connections"));
         }

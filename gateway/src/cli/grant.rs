@@ -20,22 +20,22 @@ pub(super) struct Grant {
 enum What {
     /// Open an access of the policy that has `grant: required`.
     Open(Open),
-    /// Show open grants.
+    /// Show open grants, and how long they hold.
     List(Instance),
-    /// Close one before its time; its sessions are cut.
+    /// Close a grant before its time; its sessions are cut.
     Close(Close),
 }
 
 #[derive(Debug, Args)]
 struct Open {
-    /// Vendor of the policy.
+    /// Vendor, as the policy calls it.
     vendor: String,
-    /// Device of the policy.
+    /// The one device, as the policy calls it.
     device: String,
-    /// What it is for; it stands in the audit log.
+    /// Ticket or job that it is for; it stands in the audit log.
     #[arg(long, value_parser = words)]
     ticket: String,
-    /// For how long, such as 2h.
+    /// For how long, such as 2h or 1h30m.
     #[arg(long = "for", value_name = "DURATION", value_parser = seconds)]
     seconds: u64,
     #[command(flatten)]
@@ -44,9 +44,9 @@ struct Open {
 
 #[derive(Debug, Args)]
 struct Close {
-    /// Vendor.
+    /// Vendor that it was opened for.
     vendor: String,
-    /// Device.
+    /// Device that it was opened for.
     device: String,
     #[command(flatten)]
     instance: Instance,

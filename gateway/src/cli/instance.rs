@@ -8,8 +8,9 @@ use clap::Args;
 use crate::daemon::control::DEFAULT_SOCKET;
 use crate::dataplane::Options;
 
-/// Where a gateway keeps its things.
+/// Where a gateway keeps its things. Stands last in each command: its heading covers what follows.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Another gateway than the one of the package's service")]
 pub(super) struct Instance {
     /// Directory of the pinned programs and tables, on a BPF file system.
     #[arg(long, value_name = "DIR", default_value_os_t = Options::default().pin_root)]

@@ -14,6 +14,7 @@ mod export;
 mod flows;
 mod generations;
 mod grant;
+mod in_force;
 mod instance;
 mod labels;
 mod manual;
@@ -57,14 +58,28 @@ pub fn main() -> ExitCode {
 /// 2 when it was used wrongly or the machine is not fit for it. `plan` has its own: 10 narrowing, 11
 /// widening, 12 both.
 #[derive(Debug, Parser)]
-#[command(name = "clinigate", version, propagate_version = true)]
+#[command(name = "clinigate", version, propagate_version = true, after_help = FIRST_STEPS)]
 struct Cli {
-    /// How data is written to standard output.
-    #[arg(long, global = true, value_enum, default_value_t = FormatArgument::Text)]
+    /// How data is written to standard output: `text` for people, `json` for programs; `test` also knows `junit`, for
+    /// pipelines, and `plan` knows `markdown`, for merge requests.
+    #[arg(long, global = true, value_enum, hide_possible_values = true, default_value_t = FormatArgument::Text)]
     format: FormatArgument,
     #[command(subcommand)]
     command: Command,
 }
+
+/// Below the list of commands, for who sees it for the first time.
+const FIRST_STEPS: &str = "\
+Begin with:
+  clinigate doctor                        whether this machine can enforce a policy
+  clinigate check DIRECTORY               whether a policy is sound
+  clinigate run --policy DIRECTORY        put it into force; the package has a unit for it
+  clinigate status                        what is in force, and what needs attention
+At night:
+  clinigate flows --blocked               who is blocked, and why
+  clinigate explain running --from WHO --to WHOM --service WHAT
+                                          which rule lets it through, or what is missing
+  clinigate quarantine add DEVICE --reason WHY --for 2h";
 
 #[derive(Debug, Subcommand)]
 enum Command {

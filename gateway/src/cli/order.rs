@@ -8,17 +8,19 @@ use anyhow::{Context as _, bail};
 use super::instance::Instance;
 use super::{Format, Outcome, print, print_json};
 use crate::daemon::control::{Client, Order, Ordered, Reply, Request, Standing};
+use crate::duration;
 
 /// A large policy is compiled anew.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Has the service carry out an order, and says what came of it.
 pub(super) fn carry_out(instance: &Instance, order: Order, format: Format) -> anyhow::Result<Outcome> {
+    let done = done(&order);
     match ask(instance, order)? {
         Reply::Ordered { ordered } => {
             match format {
                 Format::Json => print_json(&ordered)?,
-                Format::Text => print(told(&ordered))?,
+                Format::Text => print(told(&done, &ordered))?,
             }
             Ok(if ordered.warnings.is_empty() { Outcome::Fine } else { Outcome::Findings })
         }
@@ -48,9 +50,38 @@ pub(super) fn ask(instance: &Instance, order: Order) -> anyhow::Result<Reply> {
     }
 }
 
-fn told(ordered: &Ordered) -> String {
+/// What an order has done, in words.
+fn done(order: &Order) -> String {
+    let within = |seconds: u64| duration::words(Duration::from_secs(seconds));
+    match order {
+        Order::QuarantineAdd { target, seconds: Some(seconds), .. } => {
+            format!("{target} is in quarantine for {}", within(*seconds))
+        }
+        Order::QuarantineAdd { target, .. } => {
+            format!("{target} is in quarantine until: clinigate quarantine release {target}")
+        }
+        Order::QuarantineRelease { target } => format!("{target} is released"),
+        Order::GrantOpen { vendor, device, seconds, .. } => {
+            format!("{vendor} may reach {device} for {}, as far as windows let it", within(*seconds))
+        }
+        Order::GrantClose { vendor, device } => format!("{vendor} may not reach {device} any more"),
+        Order::BreakGlass { segment, seconds, .. } => {
+            format!(
+                "{segment} IS OPEN for {}; to close it: clinigate break-glass end {segment}",
+                within(*seconds)
+            )
+        }
+        Order::BreakGlassEnd { segment } => {
+            format!("{segment} is closed; then: clinigate break-glass review {segment} --note WHAT")
+        }
+        Order::BreakGlassReview { segment, .. } => format!("{segment} is reviewed"),
+        Order::List {} | Order::Look { .. } => String::new(),
+    }
+}
+
+fn told(done: &str, ordered: &Ordered) -> String {
     let Ordered { id, generation, took_ms, warnings } = ordered;
-    let mut text = format!("number {id}, in force after {took_ms} ms (generation {generation})\n");
+    let mut text = format!("{done}\nnumber {id}, in force after {took_ms} ms, generation {generation}\n");
     for warning in warnings {
         writeln!(text, "warning: {warning}").expect("writing to a String does not fail");
     }
@@ -71,32 +102,13 @@ pub(super) fn left(order: &Standing) -> String {
     match (order.open, order.remaining_s) {
         (false, _) => "over, waits for its review".to_owned(),
         (true, None) => "until it is released".to_owned(),
-        (true, Some(seconds)) => format!("{} left", duration(seconds)),
+        (true, Some(seconds)) => format!("{} left", duration::words(Duration::from_secs(seconds))),
     }
 }
 
-fn duration(seconds: u64) -> String {
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m {seconds}s"),
-        (hours, minutes, _) => format!("{hours}h {minutes}m"),
-    }
-}
-
-/// Seconds of a duration such as `90s`, `15m`, `2h` or `7d`.
+/// Seconds of a span such as `90s`, `15m` or `1h30m`.
 pub(super) fn seconds(text: &str) -> Result<u64, String> {
-    let wanted =
-        || format!("`{text}` is no duration: expected one such as 90s, 15m, 2h or 7d, of 1s to 365d");
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(wanted()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wanted())?;
-    number.checked_mul(unit).filter(|seconds| (1..=365 * 86_400).contains(seconds)).ok_or_else(wanted)
+    duration::parse(text).map(|span| span.as_secs())
 }
 
 /// A text that says something.
@@ -116,19 +128,4 @@ pub(super) fn confirmed(word: &str) -> anyhow::Result<bool> {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).context("cannot read the answer")?;
     Ok(line.trim() == word)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_read_and_shown() {
-        let read = ["90s", "15m", "2h", "7d"].map(seconds);
-        assert_eq!(read, [Ok(90), Ok(900), Ok(7200), Ok(604_800)]);
-        for text in ["", "5", "m", "0s", "-1h", "1w", "366d", "1h30m", "99999999999999999999d"] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
-        assert_eq!([59, 61, 7260].map(duration), ["59s", "1m 1s", "2h 1m"]);
-    }
 }

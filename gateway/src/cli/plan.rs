@@ -12,6 +12,7 @@ use clap::Args;
 
 use connections::{Connections, Listed};
 
+use super::in_force::Place;
 use super::instance::Instance;
 use super::labels::Labels;
 use super::{FormatArgument, Outcome, print, print_json};
@@ -21,13 +22,10 @@ use crate::policy::model::Policy;
 use crate::policy::render::Report;
 use crate::policy::{self, Selection};
 
-/// Word for the policy that came into force last, in place of a directory.
-const RUNNING: &str = "running";
-
 /// Show what a change of policy opens and closes: exactly, as sets, by the rule that causes it.
 ///
 /// Compares what both policies allow, not their text: renaming, sorting or splitting rules changes
-/// nothing. Where OLD is in force on this machine, the running connections that the change would cut are
+/// nothing. Orders at a gateway (quarantine, grants, break-glass) are left out: they hold over any policy. Where OLD is in force on this machine, the running connections that the change would cut are
 /// shown, too. Exits with 0 if nothing changes in what passes, 10 if some packets do not pass any more
 /// (narrowing), 11 if some pass that did not (widening), 12 if both, and 2 if the policies cannot be
 /// read or have mistakes.
@@ -78,16 +76,25 @@ impl Plan {
     }
 
     fn read(&self, directory: &Path) -> anyhow::Result<Policy> {
-        if directory != Path::new(RUNNING) {
-            return read(directory, &directory.display().to_string(), &self.labels.selection()?);
+        let place = Place::of(directory, &self.labels, &self.instance)?;
+        let name = if place.is_in_force() {
+            self.tell_orders()?;
+            "the policy in force".to_owned()
+        } else {
+            directory.display().to_string()
+        };
+        read(&place.directory, &name, &place.selection)
+    }
+
+    /// What is ordered at the gateway holds over any policy: it is no part of the difference.
+    fn tell_orders(&self) -> anyhow::Result<()> {
+        let orders = daemon::standing_orders(&self.instance.state_dir).unwrap_or_default();
+        if orders.iter().any(|order| order.open) {
+            let words = "note: policies are compared without what is ordered at the gateway (see `clinigate status`), \
+                         which stays in force over both";
+            writeln!(io::stderr(), "{words}")?;
         }
-        let state = &self.instance.state_dir;
-        let kept = daemon::kept_policy(state);
-        if !kept.is_dir() {
-            bail!("no policy has been in force here: {} does not exist", kept.display());
-        }
-        // Files for other gateways were left out before it was kept.
-        read(&kept, "the policy in force", &Selection::Everything)
+        Ok(())
     }
 }
 

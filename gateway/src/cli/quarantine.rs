@@ -24,6 +24,7 @@ pub(super) struct Quarantine {
 #[derive(Debug, Subcommand)]
 enum What {
     Add(Add),
+    /// Show what is in quarantine, since when, for how long and by whom.
     List(Instance),
     Release(Release),
 }
@@ -39,7 +40,7 @@ struct Add {
     /// Why; it stands in the audit log.
     #[arg(long, value_parser = words)]
     reason: String,
-    /// For how long, such as 2h; until it is released if it is left out.
+    /// For how long, such as 90s, 2h or 1d12h; until it is released if it is left out.
     #[arg(long = "for", value_name = "DURATION", value_parser = seconds)]
     seconds: Option<u64>,
     /// Do not ask, whatever the risk is.
@@ -79,7 +80,7 @@ impl Add {
         std::io::stderr().write_all(shown(&found).as_bytes())?;
         let is_risky = found.safety.as_deref() == Some("high");
         if is_risky && !self.yes && !confirmed(&self.target)? {
-            bail!("not isolated: its risk for patients is high; confirm on a terminal, or say --yes");
+            bail!("not isolated: its risk for patients is high; confirm on a terminal, or add --yes");
         }
         let Self { target, reason, seconds, instance, .. } = self;
         carry_out(&instance, Order::QuarantineAdd { target, reason, seconds }, format)
@@ -112,6 +113,13 @@ fn shown(found: &Found) -> String {
     if clinical.is_empty() {
         line("Clinical", "no clinical connection is running");
     }
-    line("Keeps", &if kept.is_empty() { "nothing".to_owned() } else { kept.join(", ") });
+    line(
+        "Keeps",
+        &if kept.is_empty() {
+            "nothing: the policy has no `quarantine` flow for it".to_owned()
+        } else {
+            kept.join(", ")
+        },
+    );
     text
 }

@@ -10,6 +10,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::explain::sound;
+use super::in_force::Place;
+use super::instance::Instance;
 use super::labels::Labels;
 use super::{Format, Outcome, print, print_json};
 use crate::assure::hops::{self, Chain, Question, Spread};
@@ -24,7 +26,8 @@ use crate::policy::expectation::{Inquiry, Words};
 /// with 1 if there is none; with 2 if the question or the policy has mistakes.
 #[derive(Debug, Args)]
 pub(super) struct Reach {
-    /// Directory of the policy's YAML files.
+    /// Directory of the policy's YAML files, or `running` for the policy in force, with open windows, grants and
+    /// quarantine as they are at this moment.
     directory: PathBuf,
     #[command(flatten)]
     labels: Labels,
@@ -43,6 +46,8 @@ pub(super) struct Reach {
     /// Count hops between hosts of one segment, too, which do not pass the gateway.
     #[arg(long)]
     neighbours: bool,
+    #[command(flatten)]
+    instance: Instance,
 }
 
 /// What `--format json` prints.
@@ -68,12 +73,13 @@ struct Answer<'a> {
 
 impl Reach {
     pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
+        let place = Place::of(&self.directory, &self.labels, &self.instance)?;
         let anywhere = vec!["any".to_owned()];
         let to = if self.to.is_empty() { &anywhere } else { &self.to };
         let words = Words { from: self.from.clone(), to: to.clone(), services: self.service.clone() };
         let (loaded, Inquiry { from, to, services }) =
-            policy::load_inquiry(&self.directory, &words, &self.labels.selection()?)?;
-        let policy = sound(loaded)?;
+            policy::load_inquiry(&place.directory, &words, &place.selection)?;
+        let policy = place.as_now(sound(loaded)?)?;
         let image = compile(&policy).context("the policy does not fit the tables")?;
         let space = Space::new(&image);
         let limit = self.max_hops.map_or(usize::MAX, |limit| limit as usize);

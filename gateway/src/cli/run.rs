@@ -27,16 +27,17 @@ use crate::telemetry::logging::{self, LogFormat};
 /// detach` takes it off. SIGHUP reads the policy again. A policy that cannot be put into force
 /// leaves the one before in force.
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "clinigate run --policy <DIR> [OPTIONS]\n       clinigate run --repo <URL> [OPTIONS]"
+)]
 pub(super) struct Run {
     /// Directory of the policy's YAML files.
     #[arg(long, value_name = "DIR", required_unless_present = "repo", conflicts_with = "repo")]
     policy: Option<PathBuf>,
     #[command(flatten)]
-    repository: Repository,
-    #[command(flatten)]
     labels: Labels,
     /// How programs are attached. `generic` works with any driver, slowly.
-    #[arg(long, value_enum, default_value_t = Mode::Native)]
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = Mode::Native)]
     xdp_mode: Mode,
     /// Where /metrics and /healthz are served.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9469")]
@@ -48,11 +49,14 @@ pub(super) struct Run {
     #[arg(long, value_name = "GROUP")]
     operator_group: Option<String>,
     /// How the log is written.
-    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = LogFormat::Auto)]
     log_format: LogFormat,
     /// Trace single packets into the log. For debugging: it is slow.
     #[arg(long)]
     trace: bool,
+    // These have headings of their own, which cover all that follows: they stand last.
+    #[command(flatten)]
+    repository: Repository,
     #[command(flatten)]
     watching: Watching,
     #[command(flatten)]

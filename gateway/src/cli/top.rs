@@ -6,7 +6,7 @@ mod text;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
@@ -15,6 +15,7 @@ use super::instance::Instance;
 use super::{Format, Outcome, print, print_json};
 use crate::daemon::control::{Client, ClientError, DEFAULT_WINDOW, Reply, Request};
 use crate::daemon::watching::{PairTraffic, RuleTraffic, Traffic};
+use crate::duration;
 use crate::telemetry::flow::{Flow, FlowFilter};
 
 /// The service may be reading a large connection table just now.
@@ -30,7 +31,7 @@ const BLOCKED_SHOWN: usize = 50;
 #[derive(Debug, Args)]
 pub(super) struct Top {
     /// How often it is drawn, and over what time rates are taken.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = interval)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
     interval: Duration,
     #[command(flatten)]
     instance: Instance,
@@ -208,11 +209,13 @@ fn is_gone(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(ClientError::NotRunning(_) | ClientError::Io { .. }))
 }
 
-fn interval(text: &str) -> anyhow::Result<Duration> {
-    let span: jiff::SignedDuration = text.parse().context("not a length of time such as 2s")?;
-    let span = Duration::try_from(span).context("a length of time is not negative")?;
+fn interval(text: &str) -> Result<Duration, String> {
+    // Shorter ones than other commands know: people look at it.
+    let milliseconds = text.strip_suffix("ms").and_then(|number| number.parse().ok());
+    let span =
+        milliseconds.map_or_else(|| duration::parse(text), |number| Ok(Duration::from_millis(number)))?;
     if !(Duration::from_millis(100)..=Duration::from_hours(1)).contains(&span) {
-        bail!("between 100ms and 1h");
+        return Err("expected 100ms to 1h".to_owned());
     }
     Ok(span)
 }

@@ -41,7 +41,9 @@ pub use service::ChangeError;
 pub use standby::stand_by;
 
 use crate::dataplane;
+use crate::orders;
 use crate::policy::Selection;
+use crate::policy::model::Policy;
 use crate::telemetry::event_log::EventLogSettings;
 use control::Groups;
 
@@ -76,6 +78,15 @@ impl Source {
 /// Where it cannot be read.
 pub fn standing_orders(state: &Path) -> std::io::Result<Vec<control::Standing>> {
     Ok(order_book::standing(&order_book::read(state)?, &clock::now()))
+}
+
+/// A policy as the gateway with this state directory has it now, with what was ordered there.
+///
+/// # Errors
+/// Where the orders cannot be read.
+pub fn as_now(policy: Policy, state: &Path) -> std::io::Result<Policy> {
+    let clock = clock::now();
+    Ok(orders::lay(policy, &order_book::read(state)?, &clock).at(&clock))
 }
 
 /// How a service runs.

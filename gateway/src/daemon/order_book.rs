@@ -41,7 +41,7 @@ fn path(state: &Path) -> PathBuf {
     state.join(FILE)
 }
 
-/// What stands, as it is told.
+/// What stands, as it is told. What is over is over in the kernel, also before it is taken out of the book.
 pub(super) fn standing(orders: &Orders, clock: &Clock) -> Vec<Standing> {
     let row = |kind: &str, id, subject: &str, reason: &str, by: &str, term: &Term| Standing {
         kind: kind.to_owned(),
@@ -59,11 +59,11 @@ pub(super) fn standing(orders: &Orders, clock: &Clock) -> Vec<Standing> {
             .map(|left| u64::try_from(left).unwrap_or(u64::MAX)),
         open: !term.is_over(clock),
     };
-    let quarantines = orders.quarantines.iter().map(|it| Standing {
+    let quarantines = orders.quarantines.iter().filter(|it| !it.term.is_over(clock)).map(|it| Standing {
         addresses: it.addresses.clone(),
         ..row("quarantine", it.id, &it.target.word(), &it.reason, &it.by, &it.term)
     });
-    let grants = orders.grants.iter().map(|it| Standing {
+    let grants = orders.grants.iter().filter(|it| !it.term.is_over(clock)).map(|it| Standing {
         vendor: Some(it.vendor.clone()),
         ..row("grant", it.id, &it.device, &it.ticket, &it.by, &it.term)
     });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,8 @@ use super::control::Standing;
 use super::repository::Commit;
 use super::review::Plan;
 pub use super::unconfirmed::Withdrawn;
+use crate::duration;
+use crate::policy::Labels;
 
 /// The gateway at one moment. Times are milliseconds since 1970 (Unix time).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +60,9 @@ pub struct ServiceStatus {
     pub policy_dir: PathBuf,
     /// Where `/metrics` and `/healthz` are served.
     pub metrics: SocketAddr,
+    /// Labels of this gateway, by which files of a policy are selected.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// A change that goes back unless somebody confirms it.
@@ -283,7 +289,11 @@ impl Status {
                  log of blocked flows wait for it"
                     .to_owned(),
             ),
-            (_, None) => findings.push("no policy is in force".to_owned()),
+            (None, None) => findings.push(
+                "no policy is in force; to put one into force: systemctl start clinigate, or clinigate run --policy DIR"
+                    .to_owned(),
+            ),
+            (Some(_), None) => findings.push("no policy is in force".to_owned()),
             (Some(_), Some(_)) => {}
         }
         findings.extend(self.trouble.iter().cloned());
@@ -291,12 +301,13 @@ impl Status {
             let Standing { subject, reason, by, .. } = order;
             findings.push(match order.remaining_s {
                 Some(seconds) => format!(
-                    "BREAK-GLASS: segment {subject} is open for {seconds} s more ({reason}, by {by}); what the policy \
-                     forbids there passes"
+                    "BREAK-GLASS: segment {subject} is open for {} more ({reason}, by {by}); what the policy forbids there \
+                     passes; to close it: clinigate break-glass end {subject}",
+                    duration::words(Duration::from_secs(seconds))
                 ),
                 None => format!(
                     "BREAK-GLASS: segment {subject} was open ({reason}, by {by}); review what went through: \
-                     clinigate break-glass review {subject}"
+                     clinigate break-glass review {subject} --note WHAT"
                 ),
             });
         }

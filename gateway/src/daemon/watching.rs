@@ -166,7 +166,12 @@ impl Watching {
     ) -> Result<FlowList, ChangeError> {
         let counters = service.with_dataplane(|dataplane| dataplane.counters())??;
         let counted = counters.rules.into_iter().map(|(rule, counter)| (rule, counter.packets)).collect();
-        Ok(self.flows(filter, window, &counted)?)
+        let list = self.flows(filter, window, &counted)?;
+        match self.with_names(|names| names.unknown(filter)) {
+            // What is gone from the policy may still be on the list.
+            Some(unknown) if list.flows.is_empty() => Err(ChangeError::Order(unknown)),
+            _ => Ok(list),
+        }
     }
 
     /// Flows that `filter` takes: live connections, and what was blocked within the last `window`. `counted`:

@@ -173,7 +173,9 @@ fn interface(name: &str, findings: &mut Vec<Finding>) -> Option<InterfaceCheckup
     }
     let xdp = netlink::attached_xdp(ifindex).ok().flatten();
     let xdp = xdp.map(|AttachedXdp { program, .. }| (program, attach::program_name(program)));
-    if let Some((program, called)) = xdp.as_ref().filter(|(_, called)| called != layout::PROGRAM_ENTRY) {
+    // Without rights a program has no name: it may well be ours, and taking it off would open the network.
+    let foreign = |called: &String| !called.is_empty() && called != layout::PROGRAM_ENTRY;
+    if let Some((program, called)) = xdp.as_ref().filter(|(_, called)| foreign(called)) {
         let what = format!("{name} carries the XDP program {called:?} ({program}), which is not ours");
         note(findings, false, what, format!("ip link set dev {name} xdp off"));
     }

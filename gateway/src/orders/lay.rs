@@ -33,6 +33,21 @@ pub struct Laid {
     pub has_windows: bool,
 }
 
+impl Laid {
+    /// The policy as it decides at one moment: what holds then holds always, the rest takes no part in decisions.
+    #[must_use]
+    pub fn at(self, clock: &Clock) -> Policy {
+        let mut policy = self.policy;
+        for rule in &mut policy.rules {
+            if let Some(condition) = rule.condition.take() {
+                rule.unenforced |= !policy.conditions[condition].holds(clock.kernel);
+            }
+        }
+        policy.conditions.clear();
+        policy
+    }
+}
+
 /// Lays the orders onto a policy.
 pub fn lay(policy: Policy, orders: &Orders, clock: &Clock) -> Laid {
     let mut layer = Layer {

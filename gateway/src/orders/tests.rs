@@ -206,3 +206,35 @@ fn words_are_addresses_ethernet_addresses_or_devices() {
     assert_eq!(Target::read("02-AA-00-00-00-05"), Target::Mac("02:aa:00:00:00:05".to_owned()));
     assert_eq!(Target::read("ct-1"), Target::Device("ct-1".to_owned()));
 }
+
+/// What a policy decides at a moment is what it is explained by then: without conditions, and alike.
+#[test]
+fn a_policy_at_a_moment_decides_as_the_whole_one_then() {
+    let mut orders = grant("ct-1", 60, 0);
+    orders.quarantines.push(Quarantine {
+        id: 2,
+        target: Target::Device("ct-2".to_owned()),
+        addresses: Vec::new(),
+        reason: "scans".to_owned(),
+        by: "somebody".to_owned(),
+        term: Term::new(&clock(0), Some(7200)),
+    });
+    let laid = || lay(policy(), &orders, &clock(0));
+    let whole = laid().policy;
+    let packets = [
+        (("10.0.1.9", "10.0.2.5"), 443),
+        (("10.0.1.9", "10.0.2.5"), 22),
+        (("10.0.1.9", "10.0.2.6"), 22),
+        (("10.0.1.7", "10.0.2.6"), 80),
+        (("10.0.1.7", "10.0.2.6"), 5900),
+        (("10.0.1.7", "10.0.2.5"), 80),
+    ];
+    for at in [0, 59, 60, 3600, 7199, 7200, 5 * 3600] {
+        let then = laid().at(&clock(at));
+        assert!(then.conditions.is_empty());
+        for (ends, port) in packets {
+            let decided = [&whole, &then].map(|policy| decide(policy, at, "a0", ends, port));
+            assert_eq!(decided[0], decided[1], "{ends:?} {port} at {at}");
+        }
+    }
+}

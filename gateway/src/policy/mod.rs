@@ -21,6 +21,7 @@ mod text;
 use schemars::transform::transform_subschemas;
 
 pub use files::{Blob, LoadError, Loaded, load, load_for, load_inquiry, load_tests, load_tree};
+pub use names::meant;
 pub use resolve::{Resolved, resolve, resolve_for};
 pub use selection::{Label, Labels, Selection};
 pub use source::SourceFile;

@@ -10,10 +10,11 @@ use gateway_common::connection::State;
 use gateway_common::place::{SEGMENT_FIRST, SEGMENT_UNKNOWN};
 use gateway_common::reason::Mode;
 
+use super::flow::FlowFilter;
 use super::metrics::watching::ShownSegment;
 use crate::compile::image::{Manifest, RuleEntry};
-use crate::policy::catalogue;
 use crate::policy::model::{Policy, Service, ServiceClass, ServiceMatch};
+use crate::policy::{catalogue, meant};
 
 /// Generations whose names are kept: reports of the one before the last may still be under way.
 pub(super) const GENERATIONS_KEPT: usize = 4;
@@ -186,6 +187,26 @@ impl Names {
         Some(NamedService { name: &chosen.name, class: chosen.class })
     }
 
+    /// What a filter names that neither the policy in force nor the catalogue has, in words.
+    pub fn unknown(&self, filter: &FlowFilter) -> Option<String> {
+        let policy = self.policy.as_ref()?;
+        let missing = |what: &str, wanted: &Option<String>, known: &mut dyn Iterator<Item = &str>| {
+            let wanted = wanted.as_deref()?;
+            let known: Vec<&str> = known.collect();
+            let is_missing = !known.contains(&wanted);
+            is_missing.then(|| format!("the policy has no {what} {wanted}{}", meant(wanted, known)))
+        };
+        let in_place = |service: &&String| service.contains('/');
+        let service = filter.service.as_ref().filter(|service| !in_place(service)).cloned();
+        let rules = self.manifests.iter().flat_map(|(_, manifest)| &manifest.rules);
+        missing("segment", &filter.segment, &mut policy.segments.iter().map(|it| it.name.as_str()))
+            .or_else(|| {
+                missing("device", &filter.device, &mut policy.devices.iter().map(|it| it.name.as_str()))
+            })
+            .or_else(|| missing("service", &service, &mut self.services.iter().map(|it| it.name.as_str())))
+            .or_else(|| missing("rule", &filter.rule, &mut rules.map(|it| it.name.as_str())))
+    }
+
     fn manifest(&self, generation: u32) -> Option<&Manifest> {
         let found = self.manifests.iter().find(|(known, _)| *known == generation);
         found.map(|(_, manifest)| manifest.as_ref())
@@ -253,6 +274,25 @@ mod tests {
         ];
         for (asked, rule, name) in cases {
             assert_eq!(names.service(asked, rule).map(|service| service.name), name, "{asked:?} {rule:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_with_a_mistyped_name_is_told_the_nearest_one() {
+        let unknown = |filter: FlowFilter| hospital().unknown(&filter).unwrap_or_default();
+        let none = FlowFilter::default;
+        let text = |text: &str| Some(text.to_owned());
+        let cases = [
+            (FlowFilter { segment: text("pumps"), device: text("ct-1"), ..none() }, ""),
+            (FlowFilter { segment: text("wan"), service: text("tcp/4711"), ..none() }, ""),
+            (FlowFilter { segment: text("pump"), ..none() }, "no segment pump; did you mean `pumps`?"),
+            (FlowFilter { device: text("ct1"), ..none() }, "no device ct1; did you mean `ct-1`?"),
+            (FlowFilter { service: text("smbb"), ..none() }, "no service smbb; did you mean `smb`?"),
+            (FlowFilter { service: text("zzzzzzzzz"), ..none() }, "no service zzzzzzzzz"),
+        ];
+        for (filter, said) in cases {
+            let said = if said.is_empty() { String::new() } else { format!("the policy has {said}") };
+            assert_eq!(unknown(filter.clone()), said, "{filter:?}");
         }
     }
 

@@ -130,6 +130,18 @@ fn going_back_by_hand() {
     let line = |number: &str| text.lines().find(|line| line.starts_with(number)).unwrap().to_owned();
     assert!(line("6").contains("WENT BACK") && line("7").contains("as generation"), "{text}");
     assert!(line("2").contains("apply") && line("2").contains("widening"), "{text}");
+    // An auditor sees who did that.
+    apply(&ward, &directory, "5m");
+    ward.setting.call(&["confirm"]).unwrap();
+    let log = ward.setting.call(&["audit", "show"]).unwrap();
+    let told = |action: &str| {
+        log.lines().filter(|line| line.contains(&format!("  root (uid 0)  {action} asked"))).count()
+    };
+    assert_eq!([told("apply"), told("rollback"), told("confirm")], [3, 5, 1], "{log}");
+    let done = log.lines().filter(|line| line.contains("  clinigate  policy done  generation=")).count();
+    assert_eq!(done, 8, "{log}");
+    let verified = ward.setting.call(&["audit", "verify"]).unwrap();
+    assert!(verified.starts_with("the log is whole"), "{verified}");
     drop(service);
 }
 

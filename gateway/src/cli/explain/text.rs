@@ -43,7 +43,8 @@ pub(super) fn sets(words: &Words, explained: &Explained) -> String {
         line(&mut text, format_args!("  such as {}", part.example));
     }
     let denied = explanation.parts.iter().any(|part| !part.allowed && part.rule.is_some());
-    about(&mut text, explanation.refusal.as_ref(), explained.needed.as_deref(), denied);
+    let isolated = explanation.parts.iter().filter_map(|part| part.rule.as_ref()).any(Named::isolates);
+    about(&mut text, explanation.refusal.as_ref(), explained.needed.as_deref(), denied, isolated);
     text
 }
 
@@ -58,21 +59,28 @@ pub(super) fn packet(judged: &Judged) -> String {
     if let Some(rule) = &judged.rule {
         line(&mut text, format_args!("decided by {}", named(rule)));
     }
-    about(&mut text, judged.refusal.as_ref(), judged.needed.as_deref(), judged.rule.is_some());
+    let isolated = judged.rule.as_ref().is_some_and(Named::isolates);
+    about(&mut text, judged.refusal.as_ref(), judged.needed.as_deref(), judged.rule.is_some(), isolated);
     text
 }
 
-fn about(text: &mut String, refusal: Option<&Refusal>, needed: Option<&str>, denied: bool) {
+fn about(text: &mut String, refusal: Option<&Refusal>, needed: Option<&str>, denied: bool, isolated: bool) {
     if let Some(refusal) = refusal {
         if let Some(nearest) = &refusal.nearest {
-            let fails = nearest.fails.join("; ");
-            line(text, format_args!("\nnearest: {}: {fails}", named(&nearest.rule)));
+            let rule = named(&nearest.rule);
+            if nearest.fails.is_empty() {
+                line(text, format_args!("\nwithout that, it would be allowed by {rule}"));
+            } else {
+                line(text, format_args!("\nnearest: {rule}: {}", nearest.fails.join("; ")));
+            }
         }
         for invariant in &refusal.invariants {
             line(text, format_args!("\ninvariant `{invariant}` says that this must never be possible"));
         }
     }
-    if let Some(needed) = needed {
+    if isolated {
+        line(text, format_args!("\nto allow it, let it go: clinigate quarantine release"));
+    } else if let Some(needed) = needed {
         let denies = if denied { ", and narrow what forbids it" } else { "" };
         line(text, format_args!("\nto allow all of it, write a flow{denies}:\n\n{}", needed.trim_end()));
     }
@@ -82,6 +90,9 @@ fn about(text: &mut String, refusal: Option<&Refusal>, needed: Option<&str>, den
 pub(in crate::cli) fn named(rule: &Named) -> String {
     let Named { name, kind, origin, purpose } = rule;
     let purpose = purpose.as_ref().map(|purpose| format!(" ({purpose})")).unwrap_or_default();
+    if rule.is_ordered() {
+        return format!("`{name}`, ordered at the gateway{purpose}");
+    }
     format!("{kind} `{name}` at {}:{}{purpose}", origin.file, origin.line)
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Repository {
     #[arg(long, value_name = "PATH", default_value = ".", requires = "repo")]
     path: Subdirectory,
     /// How often the repository is asked.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "30s", requires = "repo")]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "30s", requires = "repo")]
     interval: Duration,
     /// Put only commits into force that are signed by a known key.
     #[arg(long, requires = "repo")]
@@ -45,7 +45,7 @@ pub(super) struct Repository {
     credentials: Option<PathBuf>,
     /// Have every commit go back by itself, unless `clinigate confirm` is called within this time. A trailer of
     /// the commit, Clinigate-Confirm-Within, says the same for one.
-    #[arg(long, value_name = "TIME", value_parser = duration::parse, requires = "repo")]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, requires = "repo")]
     confirm_within: Option<Duration>,
     /// Write what the newest commit is found to be into this file, as JSON.
     #[arg(long, value_name = "FILE", requires = "repo")]

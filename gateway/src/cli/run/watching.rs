@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::duration;
 use crate::telemetry::event_log::EventLogSettings;
 
 /// Options for the log's file, and for who is new.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "For those who watch")]
 pub(super) struct Watching {
     /// File to which blocked flows are written, too: a line of JSON each. Opened anew on SIGHUP, and
     /// when it was moved away.
@@ -23,7 +25,7 @@ pub(super) struct Watching {
     event_log_files: u32,
     /// For how long addresses that are seen for the first time are learned without being reported,
     /// counted from the first start.
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = span)]
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = span)]
     learn_talkers: Duration,
 }
 
@@ -42,7 +44,7 @@ impl Watching {
     }
 }
 
-fn span(text: &str) -> anyhow::Result<Duration> {
-    let span: jiff::SignedDuration = text.parse().context("not a length of time such as 90m or 24h")?;
-    Duration::try_from(span).context("a length of time is not negative")
+fn span(text: &str) -> Result<Duration, String> {
+    // Nothing is learned in silence then.
+    if text == "0s" { Ok(Duration::ZERO) } else { duration::parse(text) }
 }

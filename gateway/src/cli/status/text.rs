@@ -70,6 +70,11 @@ fn head(text: &mut String, status: &Status, now: u64) {
     if let Some(service) = &status.service {
         line(text, "", &format!("metrics on http://{}/metrics", service.metrics));
         line(text, "", &format!("a reload reads {}", service.policy_dir.display()));
+        if !service.labels.is_empty() {
+            let labels: Vec<String> =
+                service.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            line(text, "", &format!("labels {}", labels.join(", ")));
+        }
     }
     for finding in status.findings() {
         line(text, "Attention", &finding);

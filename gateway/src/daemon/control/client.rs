@@ -21,10 +21,17 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there.
-    #[error("no clinigate service answers on {}", .0.display())]
+    #[error(
+        "no clinigate service answers on {}; look with `systemctl status clinigate`, or name another socket with --socket",
+        .0.display()
+    )]
     NotRunning(PathBuf),
     /// The socket's permissions keep us out.
-    #[error("no permission to talk to the service on {}; run as root", .0.display())]
+    #[error(
+        "no permission to talk to the service on {}; run as root, or as a member of the group that `clinigate run \
+         --socket-group` or `--operator-group` names",
+        .0.display()
+    )]
     Permission(PathBuf),
     /// The connection broke, or took too long.
     #[error("lost the connection to the service on {}", path.display())]

@@ -15,6 +15,20 @@ pub enum Rights {
     Full,
 }
 
+impl Rights {
+    /// Who has them, in words.
+    pub(super) fn of(self) -> &'static str {
+        match self {
+            Self::None => "anybody may",
+            Self::ReadOnly => {
+                "root and the groups of viewers and operators may (clinigate run --socket-group, --operator-group)"
+            }
+            Self::Operate => "root and the group of operators may (clinigate run --operator-group)",
+            Self::Full => "only root may",
+        }
+    }
+}
+
 /// Groups whose members have rights without being root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Groups {

@@ -180,7 +180,8 @@ async fn serve_peer(stream: UnixStream, groups: Groups, handler: &impl Handler) 
             handler.handle(who.clone(), request).await
         } else {
             warn!(peer = %describe(&peer), request = request.name(), "forbidden request on the control socket");
-            let message = format!("user {} may not ask for `{}`", peer.uid(), request.name());
+            let message =
+                format!("{} may not ask for `{}`: {}", who.name(), request.name(), request.needs().of());
             handler.forbidden(who.clone(), request).await;
             let refused = send(&mut write, &error(ErrorKind::Forbidden, message)).await;
             if rights == Rights::None {

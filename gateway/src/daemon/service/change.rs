@@ -9,6 +9,7 @@ use super::super::control::Change;
 use super::super::history::{self, Cause, Confirmation, Confirmed, Generation};
 use super::super::last_good::{self, Kept};
 use super::super::prepare::{PrepareError, Prepared, Text};
+use super::super::repository::Allowed;
 use super::super::review::Plan;
 use super::super::status::LastApply;
 use super::super::{binary, standby};
@@ -57,6 +58,9 @@ impl Service {
     pub(in crate::daemon) fn reload(&self, wish: Wish) -> Result<Change, ChangeError> {
         if let Some(following) = &self.following {
             return self.follow(following, wish);
+        }
+        if wish.allowed != Allowed::default() || wish.rewritten {
+            return Err(Obstacle::NoRepository.into());
         }
         let directory = lock(&self.memory).directory.clone();
         self.apply(&directory, wish.confirm_within)

@@ -65,7 +65,9 @@ pub enum Obstacle {
     #[error("a change waits for its confirmation: `clinigate confirm` or `clinigate rollback` first")]
     Unconfirmed,
     /// Nothing waits for a confirmation.
-    #[error("no change waits for a confirmation")]
+    #[error(
+        "no change waits for a confirmation: none was made with --confirm-within, or it has gone back by now"
+    )]
     NothingToConfirm,
     /// A change that must be confirmed has nothing to go back to.
     #[error(
@@ -79,8 +81,14 @@ pub enum Obstacle {
         source: std::io::Error,
     },
     /// There is no such generation, or its text is not kept any more.
-    #[error("there is no such generation to go back to: see `clinigate generations`")]
+    #[error(
+        "there is no such generation to go back to: see `clinigate generations` (orders and restarts make generations of \
+         the same policy; going back is to another one)"
+    )]
     NoSuchGeneration,
+    /// What is allowed to commits means nothing for a directory.
+    #[error("no repository is followed here: --allow and --accept-rewritten are about its commits")]
+    NoRepository,
     /// git.
     #[error(transparent)]
     Git(GitError),
@@ -122,6 +130,7 @@ impl ChangeError {
                 Obstacle::NothingToConfirm
                 | Obstacle::NothingToGoBackTo
                 | Obstacle::NoSuchGeneration
+                | Obstacle::NoRepository
                 | Obstacle::NotKept { .. },
             ) => "machine",
             Self::Commit(Obstacle::Held { held, .. }) => {
@@ -162,6 +171,7 @@ impl ChangeError {
                 | Obstacle::NothingToConfirm
                 | Obstacle::NothingToGoBackTo
                 | Obstacle::NoSuchGeneration
+                | Obstacle::NoRepository
                 | Obstacle::NotKept { .. },
             ) => ErrorKind::Machine,
             Self::Commit(_) => ErrorKind::Held,

@@ -1,11 +1,15 @@
 //! Orders at the gateway: kept, put in force, ended, written into the audit log.
 
+mod enter;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
+
+use enter::{enter, resolve};
 
 use super::super::control::{Change, Clinical, Found, Order, Ordered, Peer, Reply, Standing};
 use super::super::history::Cause;
@@ -14,8 +18,8 @@ use super::error::{ChangeError, chain};
 use super::{How, InForce, Service, lock, milliseconds};
 use crate::audit;
 use crate::dataplane::{self, LiveConnection};
-use crate::orders::{BreakGlass, Clock, Grant, Orders, Quarantine, Target, Term};
-use crate::policy::model::{Device, Level, Policy, RuleKind, SegmentId, ServiceClass};
+use crate::orders::{Clock, Target};
+use crate::policy::model::{Level, Policy, ServiceClass};
 
 /// Clinical connections that are shown of a device.
 const CLINICAL_SHOWN: usize = 5;
@@ -220,7 +224,7 @@ impl Service {
     fn find(&self, word: &str) -> Result<Found, ChangeError> {
         let policy = self.policy_in_force()?;
         let target = Target::read(word);
-        let (addresses, device) = resolve(&policy, &target)?;
+        let (addresses, device) = resolve(&policy, &target).map_err(ChangeError::Order)?;
         let live = self.with_dataplane(|dataplane| dataplane.live_connections())??;
         let is_its = |connection: &&LiveConnection| {
             addresses.contains(&connection.initiator().0) || addresses.contains(&connection.responder().0)
@@ -248,164 +252,6 @@ impl Service {
             addresses,
         })
     }
-}
-
-/// Enters an order; its number.
-fn enter(
-    orders: &mut Orders,
-    order: &Order,
-    by: &str,
-    policy: &Policy,
-    clock: &Clock,
-) -> Result<u64, ChangeError> {
-    let refuse = |why: String| Err(ChangeError::Order(why));
-    let by = by.to_owned();
-    orders.expire(clock);
-    match order {
-        Order::QuarantineAdd { target, reason, seconds } => {
-            let target = Target::read(target);
-            let (addresses, _) = resolve(policy, &target)?;
-            if orders.quarantines.iter().any(|it| it.target == target) {
-                return refuse(format!("{} is in quarantine already", target.word()));
-            }
-            let id = orders.number();
-            let term = Term::new(clock, *seconds);
-            orders.quarantines.push(Quarantine { id, target, addresses, reason: reason.clone(), by, term });
-            Ok(id)
-        }
-        Order::QuarantineRelease { target } => {
-            let target = Target::read(target);
-            match orders.quarantines.iter().position(|it| it.target == target) {
-                Some(index) => Ok(orders.quarantines.remove(index).id),
-                None => refuse(format!("{} is not in quarantine", target.word())),
-            }
-        }
-        Order::GrantOpen { vendor, device, ticket, seconds } => {
-            may_be_granted(policy, vendor, device).map_err(ChangeError::Order)?;
-            if orders.grants.iter().any(|it| it.vendor == *vendor && it.device == *device) {
-                return refuse(format!("{vendor} has a grant for {device} already: close it first"));
-            }
-            let id = orders.number();
-            let (vendor, device, ticket) = (vendor.clone(), device.clone(), ticket.clone());
-            orders.grants.push(Grant {
-                id,
-                vendor,
-                device,
-                ticket,
-                by,
-                term: Term::new(clock, Some(*seconds)),
-            });
-            Ok(id)
-        }
-        Order::GrantClose { vendor, device } => {
-            match orders.grants.iter().position(|it| it.vendor == *vendor && it.device == *device) {
-                Some(index) => Ok(orders.grants.remove(index).id),
-                None => refuse(format!("{vendor} has no grant for {device}")),
-            }
-        }
-        Order::BreakGlass { segment, reason, seconds } => {
-            let known = policy.own_segments().iter().any(|it| it.name == *segment);
-            if !known {
-                return refuse(format!("the policy has no segment {segment} of its own"));
-            }
-            if orders.break_glass.iter().any(|it| it.segment == *segment && it.is_open(clock)) {
-                return refuse(format!("the glass of {segment} is broken already"));
-            }
-            let id = orders.number();
-            let term = Term::new(clock, Some(*seconds));
-            let (segment, reason) = (segment.clone(), reason.clone());
-            orders.break_glass.push(BreakGlass { id, segment, reason, by, term, ended: None });
-            Ok(id)
-        }
-        Order::BreakGlassEnd { segment } => {
-            let open = orders.break_glass.iter_mut().find(|it| it.segment == *segment && it.is_open(clock));
-            match open {
-                Some(broken) => {
-                    broken.ended = Some(clock.unix);
-                    Ok(broken.id)
-                }
-                None => refuse(format!("the glass of {segment} is whole")),
-            }
-        }
-        Order::BreakGlassReview { segment, .. } => {
-            if orders.break_glass.iter().any(|it| it.segment == *segment && it.is_open(clock)) {
-                return refuse(format!("the glass of {segment} is still broken: end it first"));
-            }
-            match orders.break_glass.iter().rfind(|it| it.segment == *segment).map(|it| it.id) {
-                Some(id) => {
-                    orders.break_glass.retain(|it| it.segment != *segment);
-                    Ok(id)
-                }
-                None => refuse(format!("there is nothing to review of {segment}")),
-            }
-        }
-        Order::List {} | Order::Look { .. } => refuse("this is no order".to_owned()),
-    }
-}
-
-/// Whether a vendor's access to a device waits for a grant; else why not.
-fn may_be_granted(policy: &Policy, vendor: &str, device: &str) -> Result<(), String> {
-    let Some(device) = policy.devices.iter().find(|it| it.name == device) else {
-        return Err(format!("the policy has no device {device}"));
-    };
-    let of_vendor = |rule: &&crate::policy::model::Rule| {
-        rule.kind == RuleKind::Vendor && rule.limits.as_ref().is_some_and(|limits| limits.vendor == vendor)
-    };
-    let limited: Vec<_> = policy.rules.iter().filter(of_vendor).collect();
-    if limited.is_empty() {
-        return Err(format!("the policy has no access of a vendor {vendor} that wants a grant"));
-    }
-    let reaches = |rule: &crate::policy::model::Rule| {
-        device.addresses.iter().any(|&it| rule.to.contains(it, policy.segment_of(it)))
-    };
-    let Some(rule) = limited.iter().find(|rule| reaches(rule)) else {
-        return Err(format!("no access of {vendor} leads to {}", device.name));
-    };
-    match rule.limits.as_deref() {
-        Some(limits) if limits.is_out_of_reach() => Err(format!(
-            "`{}` must come through a tunnel, which cannot be told here: it stays closed",
-            rule.name
-        )),
-        Some(limits) if !limits.grant => Err(format!("`{}` wants no grant: its window opens it", rule.name)),
-        _ => Ok(()),
-    }
-}
-
-/// The addresses that a target has now, and its device.
-fn resolve<'p>(
-    policy: &'p Policy,
-    target: &Target,
-) -> Result<(Vec<IpAddr>, Option<&'p Device>), ChangeError> {
-    let refuse = |why: String| Err(ChangeError::Order(why));
-    let (addresses, device) = match target {
-        Target::Device(name) => match policy.devices.iter().find(|it| it.name == *name) {
-            Some(device) => (device.addresses.clone(), Some(device)),
-            None => {
-                return refuse(format!(
-                    "`{name}` is no device of the policy, no address and no Ethernet address"
-                ));
-            }
-        },
-        Target::Address(address) => {
-            (vec![*address], policy.devices.iter().find(|it| it.addresses.contains(address)))
-        }
-        Target::Mac(mac) => {
-            let has_it = |it: &&Device| it.labels.get("mac").is_some_and(|it| it.eq_ignore_ascii_case(mac));
-            let device = policy.devices.iter().find(has_it);
-            let mut addresses = dataplane::neighbours_with(mac);
-            addresses.extend(device.map(|it| it.addresses.clone()).unwrap_or_default());
-            addresses.sort_unstable();
-            addresses.dedup();
-            (addresses, device)
-        }
-    };
-    if addresses.is_empty() {
-        return refuse(format!("no address of {} is known: name its address", target.word()));
-    }
-    if addresses.iter().any(|&it| policy.segment_of(it) == SegmentId::GATEWAY) {
-        return refuse(format!("{} is the gateway itself", target.word()));
-    }
-    Ok((addresses, device))
 }
 
 /// A connection, where what allows it is clinical.

@@ -5,6 +5,7 @@ use super::super::status::{EventStatus, ServiceStatus, Status};
 use super::error::{ChangeError, chain};
 use super::follow::Following;
 use super::{Service, lock};
+use crate::policy::{Labels, Selection};
 
 impl Service {
     /// Looks at everything.
@@ -28,6 +29,10 @@ impl Service {
             since: self.since,
             policy_dir: memory.directory.clone(),
             metrics: self.settings.metrics,
+            labels: match &self.settings.selection {
+                Selection::For(labels) => labels.clone(),
+                Selection::Everything => Labels::new(),
+            },
         });
         status.last_apply.clone_from(&memory.last_apply);
         status.trouble.clone_from(&memory.trouble);

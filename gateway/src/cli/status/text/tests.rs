@@ -26,6 +26,7 @@ fn status() -> Status {
             version: "0.1.0".to_owned(),
             since: NOW - 600_000,
             policy_dir: "/etc/clinigate/policy".into(),
+            labels: [("site".to_owned(), "north".to_owned())].into(),
             metrics: ([127, 0, 0, 1], 9469).into(),
         }),
         policy: Some(PolicyStatus {
@@ -81,6 +82,7 @@ fn a_status_reads_like_this() {
 Controller   running, version 0.1.0, process 4711, since 2023-11-14 22:13:20 UTC (10 min ago)
              metrics on http://127.0.0.1:9469/metrics
              a reload reads /etc/clinigate/policy
+             labels site=north
 Attention    interface wan0 does not exist
 Attention    the last change, from /home/ward/policy, was refused: see below
 Note         generic XDP, which is slow, on pumps0
@@ -115,7 +117,10 @@ fn without_its_controller_a_gateway_says_so_and_enforces() {
     assert!(text.contains("Policy       generation 7, in force since"), "{text}");
     assert!(text.contains("Events       0 lost, 2 held back"), "{text}");
     let nothing = render(&Status::default(), NOW);
-    assert_eq!(nothing, "Controller   not running\nAttention    no policy is in force\n");
+    assert_eq!(
+        nothing,
+        "Controller   not running\nAttention    no policy is in force; to put one into force: systemctl start clinigate, or clinigate run --policy DIR\n"
+    );
 }
 
 #[test]
