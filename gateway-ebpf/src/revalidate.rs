@@ -61,10 +61,12 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
         connection.rule = cell.rule();
         condition::bind(connection);
     }
-    connection.segment = [source.segment, destination.segment];
+    // Within a generation no end moves; and the segment of one that bears a link-local address was learnt from
+    // where it sends.
     if !is_new {
         return Ok(());
     }
+    connection.segment = [source.segment, destination.segment];
     if destination.segment != SEGMENT_GATEWAY {
         connection.ifindex[0] = 0;
     }
