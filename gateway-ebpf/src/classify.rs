@@ -120,6 +120,7 @@ fn root<const N: usize, const F: usize>(
 #[inline(always)]
 pub(crate) fn decide(source: &Atom, destination: &Atom, service: &ServiceKey) -> Option<Cell> {
     let class = service_class(service)?;
+    condition::ask();
     if config::layered() == 0 {
         let cell = cell(source.source * config::destinations() + destination.destination, class)?;
         return Some(condition::plain(cell));

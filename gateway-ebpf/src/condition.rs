@@ -3,7 +3,7 @@
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
-use gateway_common::condition::{CHOICES as LONGEST, NONE};
+use gateway_common::condition::{ALWAYS, CHOICES as LONGEST, NONE};
 use gateway_common::connection::Connection;
 use gateway_common::place::{SEGMENT_GATEWAY, SEGMENT_UNKNOWN, SEGMENT_WAN};
 use gateway_common::reason::{Reason, Verdict};
@@ -17,8 +17,10 @@ use crate::{config, verdict};
 #[repr(C)]
 struct Moment {
     now: u64,
-    /// 1: a cell that depends on the time was asked.
-    bound: u32,
+    /// The strongest cell that was asked and holds at times.
+    at_times: u32,
+    /// The strongest that holds always.
+    always: u32,
     /// 1: one end is in quarantine.
     quarantined: u32,
 }
@@ -32,7 +34,7 @@ pub(crate) fn begin(now: u64) {
     if config::conditional() == 1
         && let Some(moment) = moment()
     {
-        *moment = Moment { now, bound: 0, quarantined: 0 };
+        *moment = Moment { now, at_times: u32::MAX, always: u32::MAX, quarantined: 0 };
     }
 }
 
@@ -43,13 +45,29 @@ fn moment<'a>() -> Option<&'a mut Moment> {
     MOMENT.get_ptr_mut(0).map(|moment| unsafe { &mut *moment })
 }
 
+/// A decision begins: what the cells say that are asked from here on says whether the time has a say in it.
+#[inline(always)]
+pub(crate) fn ask() {
+    if config::conditional() == 1
+        && let Some(moment) = moment()
+    {
+        moment.at_times = u32::MAX;
+        moment.always = u32::MAX;
+    }
+}
+
 /// A cell as it counts now.
 #[inline(always)]
 pub(crate) fn resolve(cell: Cell) -> Option<Cell> {
     if config::conditional() == 0 {
         return Some(cell);
     }
-    let Some(first) = cell.choice() else { return Some(cell) };
+    let Some(first) = cell.choice() else {
+        if let Some(moment) = moment() {
+            moment.always = moment.always.min(cell.0);
+        }
+        return Some(cell);
+    };
     u32::try_from(choose(first)).ok().map(Cell)
 }
 
@@ -57,14 +75,22 @@ pub(crate) fn resolve(cell: Cell) -> Option<Cell> {
 #[inline(never)]
 fn choose(first: u32) -> u64 {
     let Some(moment) = moment() else { return u64::MAX };
-    moment.bound = 1;
+    let mut chosen = u64::MAX;
     for step in 0..LONGEST as u32 {
         let Some(choice) = CHOICES.get(first + step) else { break };
-        if holds(choice.condition, moment.now) {
-            return u64::from(choice.cell);
+        if step == 0 {
+            // They stand in order of strength.
+            moment.at_times = moment.at_times.min(choice.cell);
+        }
+        if chosen == u64::MAX && holds(choice.condition, moment.now) {
+            chosen = u64::from(choice.cell);
+        }
+        if choice.condition == ALWAYS {
+            moment.always = moment.always.min(choice.cell);
+            break;
         }
     }
-    u64::MAX
+    chosen
 }
 
 #[inline(always)]
@@ -86,11 +112,13 @@ pub(crate) fn binds(connection: &Connection) -> bool {
     connection.flags & Connection::CONDITIONAL != 0
 }
 
-/// The flag of a connection about which the time has decided just now, or 0.
+/// The flag of a connection that was decided about just now, if the time had a say, or 0: a rule that holds at times
+/// goes before what always decides. Asked of all layers together: what always decides may stand in one, and the
+/// choices in another.
 #[inline(always)]
 pub(crate) fn flag() -> u8 {
-    let is_bound = config::conditional() == 1 && moment().is_some_and(|moment| moment.bound == 1);
-    if is_bound { Connection::CONDITIONAL } else { 0 }
+    let is_bound = |moment: &mut Moment| moment.at_times < moment.always;
+    if config::conditional() == 1 && moment().is_some_and(is_bound) { Connection::CONDITIONAL } else { 0 }
 }
 
 /// Notes on a connection that was judged again whether the time decided about it.

@@ -6,13 +6,23 @@ use gateway_common::reason::{Reason, Verdict};
 
 use super::Oracle;
 use super::source::{Party, is_mapped};
-use crate::packet::Decision;
+use crate::packet::{Decision, Transport};
 use crate::policy::model::{Rule, RuleId, SegmentId};
 
 impl Oracle<'_> {
     /// Whether a rule holds now.
     pub(super) fn holds(&self, rule: &Rule) -> bool {
         rule.condition.is_none_or(|condition| self.policy.conditions[condition].holds(self.now))
+    }
+
+    /// Whether the time has a say in what a packet that opens a connection meets: a rule that holds at times
+    /// goes before what always decides.
+    pub(super) fn is_timed(&self, from: Party, to: Party, transport: Transport) -> bool {
+        let strongest = |timed: bool| {
+            let found = self.strongest(from, to, transport, |rule| rule.condition.is_some() == timed);
+            found.map(|(strength, _, rule)| (strength, rule))
+        };
+        strongest(true).is_some_and(|at_times| strongest(false).is_none_or(|always| at_times < always))
     }
 
     /// Whether an end is in quarantine now.

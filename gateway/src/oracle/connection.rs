@@ -43,6 +43,8 @@ pub struct Connection {
     pub rule: Option<RuleId>,
     /// The gateway opened it.
     pub of_gateway: bool,
+    /// The time had a say when it was judged last: each of its packets has it judged again.
+    pub timed: bool,
     /// It was taken up in its middle.
     pub midstream: bool,
     /// FIN seen from the initiator and from the responder.

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use gateway_common::reason::{Mode, Reason, Verdict};
 
 use crate::packet::{Arrival, Decision, PacketView, Transport};
-use crate::policy::model::{InterfaceKind, Policy, RuleId, RuleKind, SegmentId, ServiceMatch};
+use crate::policy::model::{InterfaceKind, Policy, Rule, RuleId, RuleKind, SegmentId, ServiceMatch};
 
 mod condition;
 pub mod connection;
@@ -103,11 +103,23 @@ impl<'p> Oracle<'p> {
 
     /// The rule that decides on a packet that `from` sends to `to` to open a connection.
     pub fn rule(&self, from: Party, to: Party, transport: Transport) -> (Reason, Option<RuleId>) {
+        self.strongest(from, to, transport, |rule| self.holds(rule))
+            .map_or((Reason::NoFlow, None), |(_, reason, rule)| (reason, Some(rule)))
+    }
+
+    /// The strongest of the rules that are `asked`: how strong its kind is, what it says, and which it is.
+    fn strongest(
+        &self,
+        from: Party,
+        to: Party,
+        transport: Transport,
+        asked: impl Fn(&Rule) -> bool,
+    ) -> Option<(usize, Reason, RuleId)> {
         let first = |kinds: &[RuleKind]| {
             let named = (0..).zip(&self.policy.rules).find(|(_, rule)| {
                 rule.is_active()
                     && kinds.contains(&rule.kind)
-                    && self.holds(rule)
+                    && asked(rule)
                     && from.is_in(&rule.from)
                     && to.is_in(&rule.to)
                     && rule.services.iter().any(|&service| self.is_of_service(service, transport))
@@ -120,12 +132,8 @@ impl<'p> Oracle<'p> {
             (&[RuleKind::Quarantine], Reason::Denied),
             (&[RuleKind::Flow, RuleKind::Vendor], Reason::Flow),
         ];
-        for (kinds, reason) in strongest_first {
-            if let Some(rule) = first(kinds) {
-                return (reason, Some(rule));
-            }
-        }
-        (Reason::NoFlow, None)
+        let mut found = (0..).zip(strongest_first);
+        found.find_map(|(strength, (kinds, reason))| first(kinds).map(|rule| (strength, reason, rule)))
     }
 
     fn is_of_service(self, service: usize, transport: Transport) -> bool {

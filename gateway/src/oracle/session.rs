@@ -235,7 +235,7 @@ impl Gateway {
         self.connections.get(&unordered(flow)).filter(|connection| connection.expires > now)
     }
 
-    /// Has the generation in force judge a connection, unless it has; where rules hold only at times, by each packet.
+    /// Has the generation in force judge a connection, unless it has; where the time has a say, by each packet.
     fn revalidate(&mut self, now: u64, flow: Flow) -> Finding {
         let key = unordered(flow);
         let connection = self.connections.get_mut(&key).expect("the caller has found it");
@@ -248,8 +248,7 @@ impl Gateway {
             self.connections.remove(&key);
             return (Reason::Revoked, None);
         }
-        let is_timed = !self.policy.conditions.is_empty();
-        if (is_timed || connection.generation != self.generation) && !connection.of_gateway {
+        if (connection.timed || connection.generation != self.generation) && !connection.of_gateway {
             let oracle = Oracle::new(&self.policy).at(now);
             // Whoever has no address of a segment is of the segment that is now where it was seen.
             let address = connection.flow.source.0;
@@ -268,6 +267,7 @@ impl Gateway {
                 Some((initiator, (Reason::Flow, rule))) => {
                     connection.initiator = initiator;
                     connection.rule = rule;
+                    connection.timed = oracle.is_timed(initiator, responder, transport);
                 }
                 refused => {
                     self.connections.remove(&key);
@@ -356,8 +356,12 @@ impl Gateway {
             Sender::Responder(party) => (reversed(flow), None, Some(party)),
         };
         let connection = self.opened(now, forward, initiator, packet, rule);
+        let oracle = Oracle::new(&self.policy);
+        let other = responder.unwrap_or_else(|| oracle.party(forward.destination.0));
+        let timed = oracle.is_timed(initiator, other, first_transport(&forward));
         let midstream = is_middle;
-        self.connections.insert(unordered(flow), Connection { place, responder, midstream, ..connection });
+        let seen = Connection { place, responder, midstream, timed, ..connection };
+        self.connections.insert(unordered(flow), seen);
         self.remember(now, packet);
         (if is_middle { Reason::MidStream } else { Reason::Flow }, rule)
     }
@@ -381,6 +385,7 @@ impl Gateway {
             generation: self.generation,
             rule,
             of_gateway: false,
+            timed: false,
             midstream: false,
             fin: [false; 2],
         }
