@@ -86,12 +86,11 @@ fn line(interface: &InterfaceCheckup) -> String {
         words.push(format!("turned off at attach: {}", interface.offloads.join(", ")));
     }
     words.extend(interface.xdp.iter().map(|(number, called)| format!("XDP program {called} ({number})")));
-    words.extend(
-        interface
-            .exit_programs
-            .filter(|count| *count > 0)
-            .map(|count| format!("{count} programs at its exit")),
-    );
+    for (way, names) in [("entry", &interface.entry), ("exit", &interface.exit)] {
+        if !names.is_empty() {
+            words.push(format!("at its {way}: {}", names.join(", ")));
+        }
+    }
     format!("{name:<11} {}", words.join(", "))
 }
 

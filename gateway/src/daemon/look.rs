@@ -75,6 +75,7 @@ impl Look {
                     name: interface.name.clone(),
                     ifindex: interface.ifindex,
                     mode: interface.mode.map(dataplane::AttachedMode::name),
+                    exit: interface.exit.map(dataplane::Exit::name),
                 })
                 .collect(),
         }
@@ -202,6 +203,7 @@ fn interface_status(interface: &dataplane::InterfaceStatus, manifest: Option<&Ma
         name: interface.name.clone(),
         ifindex: interface.ifindex,
         mode: interface.mode.map(|mode| mode.name().to_owned()),
+        exit: interface.exit.map(|exit| exit.name().to_owned()),
         driver: interface.driver.clone(),
         since: interface.since.and_then(|since| Some(milliseconds(since.duration_since(UNIX_EPOCH).ok()?))),
         trunk: entry.is_some_and(|entry| entry.trunk),
@@ -269,6 +271,7 @@ mod tests {
                 name: "pumps0".to_owned(),
                 ifindex: Some(4),
                 mode: Some(dataplane::AttachedMode::Native),
+                exit: Some(dataplane::Exit::Clsact),
                 driver: None,
                 since: None,
             }],

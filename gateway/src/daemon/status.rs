@@ -188,6 +188,9 @@ pub struct InterfaceStatus {
     pub ifindex: Option<u32>,
     /// `native` or `generic`; absent while nothing is attached.
     pub mode: Option<String>,
+    /// How the program at its exit is attached: `tcx`, or `clsact` on kernels without that; absent while none is.
+    #[serde(default)]
+    pub exit: Option<String>,
     /// Driver, where the kernel says.
     pub driver: Option<String>,
     /// Attached since, where known.
@@ -352,6 +355,15 @@ impl Status {
         let mut notes = Vec::new();
         if !names.is_empty() {
             notes.push(format!("generic XDP, which is slow, on {}", names.join(", ")));
+        }
+        let clsact = |interface: &&InterfaceStatus| interface.exit.as_deref() == Some("clsact");
+        let names: Vec<&str> = self.interfaces.iter().filter(clsact).map(|it| it.name.as_str()).collect();
+        if !names.is_empty() {
+            notes.push(format!(
+                "the programs at the exits of {} are attached by clsact, as this kernel has no tcx (Linux 6.6): `tc` can take \
+                 them off, and the controller puts them back within seconds",
+                names.join(", ")
+            ));
         }
         for order in &self.orders {
             match &order.vendor {

@@ -160,6 +160,12 @@ impl Links {
         links.map(|live| (live.ifindex, live.interface)).collect()
     }
 
+    /// How the program at the exit of an interface is attached, where one is.
+    pub(super) fn exit(&self, ifindex: u32) -> Option<Exit> {
+        let live = self.find(ifindex, Hook::Egress)?;
+        Some(if live.link.is_some() { Exit::Tcx } else { Exit::Clsact })
+    }
+
     /// When the XDP program of an interface was attached.
     pub(super) fn since(&self, ifindex: u32) -> Option<SystemTime> {
         fs::metadata(&self.find(ifindex, Hook::Xdp)?.path).and_then(|pin| pin.modified()).ok()

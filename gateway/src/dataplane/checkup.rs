@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use aya::programs::{SchedClassifier, TcAttachType};
 use gateway_common::layout;
 use nix::net::if_::if_nameindex;
 use serde::Serialize;
 
+use super::classifiers::Way;
 use super::ethtool::Ethtool;
 use super::features::{Features, Need};
 use super::netlink::{self, AttachedXdp};
-use super::{attach, devices, kernel, offload};
+use super::{attach, classifiers, devices, kernel, offload};
 
 /// What a look at the machine found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,8 +55,10 @@ pub struct InterfaceCheckup {
     pub offloads: Vec<&'static str>,
     /// The XDP program that it runs: number and name.
     pub xdp: Option<(u32, String)>,
-    /// How many programs others or we have at its exit by tcx, where the kernel has that.
-    pub exit_programs: Option<usize>,
+    /// Programs and classifiers at its entry, behind XDP: those of others, and ours.
+    pub entry: Vec<String>,
+    /// The same at its exit.
+    pub exit: Vec<String>,
 }
 
 /// Something that is not as it should be.
@@ -184,9 +186,8 @@ fn interface(name: &str, findings: &mut Vec<Finding>) -> Option<InterfaceCheckup
         mtu: device.map_or(0, |device| device.mtu),
         queues: device.map_or(0, |device| device.queues),
         offloads: offload::hiding(&active),
-        exit_programs: SchedClassifier::query_tcx(name, TcAttachType::Egress)
-            .ok()
-            .map(|(_, found)| found.len()),
+        entry: classifiers::names(name, ifindex, Way::Entry),
+        exit: classifiers::names(name, ifindex, Way::Exit),
         name: name.to_owned(),
         driver,
         native,

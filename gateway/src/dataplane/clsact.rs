@@ -49,7 +49,7 @@ pub(super) fn attach(ifindex: u32, program: BorrowedFd<'_>) -> io::Result<()> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     let made = call(
-        &Request::new(libc::RTM_NEWQDISC, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        Request::new(libc::RTM_NEWQDISC, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
             .traffic(ifindex, DISCIPLINE, CLSACT, 0)
             .attribute(TCA_KIND, b"clsact\0"),
     );
@@ -65,7 +65,7 @@ pub(super) fn attach(ifindex: u32, program: BorrowedFd<'_>) -> io::Result<()> {
         attribute(TCA_BPF_FLAGS_GEN, &SKIP_HARDWARE.to_ne_bytes()),
     ];
     call(
-        &Request::new(libc::RTM_NEWTFILTER, libc::NLM_F_CREATE)
+        Request::new(libc::RTM_NEWTFILTER, libc::NLM_F_CREATE)
             .traffic(ifindex, HANDLE, EXIT, FIRST_OF_ALL)
             .attribute(TCA_KIND, b"bpf\0")
             .attribute(TCA_OPTIONS, &options.concat()),
@@ -79,11 +79,27 @@ pub(super) fn detach(ifindex: u32) -> io::Result<()> {
         return Ok(());
     }
     call(
-        &Request::new(libc::RTM_DELTFILTER, 0)
+        Request::new(libc::RTM_DELTFILTER, 0)
             .traffic(ifindex, HANDLE, EXIT, FIRST_OF_ALL)
             .attribute(TCA_KIND, b"bpf\0"),
     )
     .map(drop)
+}
+
+/// The request for a list of all classifiers of an interface below this parent.
+pub(super) fn dump(ifindex: u32, parent: u32) -> Vec<u8> {
+    Request::new(libc::RTM_GETTFILTER, libc::NLM_F_DUMP).traffic(ifindex, 0, parent, 0).sized()
+}
+
+/// What a classifier of such a list is called: a program by its name, another by its kind. None for the heading that the
+/// kernel puts before those of one rank.
+pub(super) fn called(message: &[u8]) -> Option<String> {
+    let handle = number(message.get(MESSAGE_HEADER + 8..)?)?;
+    let body = message.get(MESSAGE_HEADER + TRAFFIC_HEADER..).filter(|_| handle != 0)?;
+    let find = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let name = find(body, TCA_OPTIONS).and_then(|options| find(options, TCA_BPF_NAME));
+    let text = name.or_else(|| find(body, TCA_KIND))?.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
 }
 
 /// A classifier with our handle.
@@ -95,7 +111,7 @@ struct Classifier {
 
 fn classifier(ifindex: u32) -> io::Result<Option<Classifier>> {
     let answer = call(
-        &Request::new(libc::RTM_GETTFILTER, 0)
+        Request::new(libc::RTM_GETTFILTER, 0)
             .traffic(ifindex, HANDLE, EXIT, FIRST_OF_ALL)
             .attribute(TCA_KIND, b"bpf\0"),
     );
@@ -148,6 +164,13 @@ impl Request {
         self.0.extend(attribute(kind, value));
         self
     }
+
+    /// The whole message, with its length.
+    fn sized(mut self) -> Vec<u8> {
+        let length = u32::try_from(self.0.len()).expect("requests of ours are short");
+        self.0[..4].copy_from_slice(&length.to_ne_bytes());
+        self.0
+    }
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -160,12 +183,9 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 }
 
 /// Sends a request; returns the first message of the answer that is not the acknowledgement, or nothing.
-fn call(request: &Request) -> io::Result<Vec<u8>> {
+fn call(request: Request) -> io::Result<Vec<u8>> {
     let socket = netlink::open()?;
-    let mut bytes = request.0.clone();
-    let length = u32::try_from(bytes.len()).expect("requests of ours are short");
-    bytes[..4].copy_from_slice(&length.to_ne_bytes());
-    send(socket.as_raw_fd(), &bytes, MsgFlags::empty())?;
+    send(socket.as_raw_fd(), &request.sized(), MsgFlags::empty())?;
     let mut answer = vec![0; 1 << 14];
     let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
     answer.truncate(length);
@@ -193,6 +213,18 @@ mod tests {
     fn our_classifier_is_told_from_another_with_its_handle() {
         assert_eq!(parse(&answer(b"clinigate_out\0")).unwrap(), Classifier { program: 77, ours: true });
         assert_eq!(parse(&answer(b"other\0")).unwrap(), Classifier { program: 77, ours: false });
+    }
+
+    #[test]
+    fn classifiers_are_called_by_their_program_or_kind() {
+        assert_eq!(called(&answer(b"theirs\0")).as_deref(), Some("theirs"));
+        let flower = |handle| Request::new(libc::RTM_NEWTFILTER, 0).traffic(5, handle, EXIT, 0);
+        assert_eq!(called(&flower(1).attribute(TCA_KIND, b"flower\0").0).as_deref(), Some("flower"));
+        assert_eq!(called(&flower(0).attribute(TCA_KIND, b"flower\0").0), None, "a heading");
+        let whole = answer(b"theirs\0");
+        for length in 0..whole.len() {
+            let _ = called(&whole[..length]);
+        }
     }
 
     #[test]

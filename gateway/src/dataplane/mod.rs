@@ -15,6 +15,7 @@ mod addresses;
 mod apply;
 mod attach;
 mod checkup;
+mod classifiers;
 mod clsact;
 mod connections;
 mod counters;
@@ -134,6 +135,8 @@ pub struct InterfaceStatus {
     pub ifindex: Option<u32>,
     /// How our program is attached, where it is.
     pub mode: Option<AttachedMode>,
+    /// How our program at its exit is attached, where it is.
+    pub exit: Option<Exit>,
     /// Its driver.
     pub driver: Option<String>,
     /// When our program was attached, where it is.
@@ -209,6 +212,7 @@ impl Dataplane {
             name: target.name.clone(),
             ifindex: Some(target.ifindex),
             mode: netlink::attached_xdp(target.ifindex).ok().flatten().map(|attached| attached.mode),
+            exit: links.as_ref().and_then(|links| links.exit(target.ifindex)),
             driver: offload::driver(&target.name),
             since: links.as_ref().and_then(|links| links.since(target.ifindex)),
         });
@@ -216,6 +220,7 @@ impl Dataplane {
             name,
             ifindex: None,
             mode: None,
+            exit: None,
             driver: None,
             since: None,
         });

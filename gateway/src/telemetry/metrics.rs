@@ -200,6 +200,15 @@ fn kernel_families(reading: &Reading) -> Result<Vec<MetricFamily>, prometheus::E
     for interface in &reading.interfaces {
         interfaces.with_label_values(&[interface.name.as_str(), interface.mode.unwrap_or("none")]).set(1);
     }
+    let exits = gauge(
+        &page,
+        "clinigate_interface_exit_info",
+        "How the program at the exit of an interface is attached: tcx, clsact (Linux before 6.6) or none; always 1.",
+        &["interface", "exit"],
+    )?;
+    for interface in &reading.interfaces {
+        exits.with_label_values(&[interface.name.as_str(), interface.exit.unwrap_or("none")]).set(1);
+    }
     Ok(page.gather())
 }
 

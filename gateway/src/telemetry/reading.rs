@@ -79,4 +79,6 @@ pub struct InterfaceReading {
     pub ifindex: Option<u32>,
     /// `native` or `generic`; `None` while nothing is attached to it.
     pub mode: Option<&'static str>,
+    /// `tcx` or `clsact`: how our program at its exit is attached; `None` while none is.
+    pub exit: Option<&'static str>,
 }

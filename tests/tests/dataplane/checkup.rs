@@ -1,6 +1,11 @@
 //! What `clinigate doctor` says of interfaces.
 
+use std::process::Command;
+
 use clinigate::dataplane::{Dataplane, Options, examine};
+use clinigate_tests::service;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::clinic;
 use crate::place::{self, record};
@@ -32,6 +37,62 @@ fn interfaces_are_shown_with_what_is_on_them() {
             after.findings
         );
         assert!(look("nothing").findings.iter().any(|finding| finding.essential));
+    });
+}
+
+#[test]
+fn programs_of_others_are_shown_where_they_are() {
+    place::run(|place| {
+        let tc = |words: &[&str]| assert!(Command::new("tc").args(words).status().unwrap().success());
+        tc(&["qdisc", "add", "dev", "m0", "clsact"]);
+        // One that matches nothing.
+        tc(&["filter", "add", "dev", "m0", "ingress", "pref", "7", "bpf", "bytecode", "1,6 0 0 0"]);
+        let look = examine(&place.options().pin_root, &["m0".to_owned()]);
+        assert_eq!((look.interfaces[0].entry.len(), look.interfaces[0].exit.len()), (1, 0), "{look:?}");
+        place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
+        let look = examine(&place.options().pin_root, &["m0".to_owned()]);
+        assert_eq!(
+            (look.interfaces[0].entry.len(), &look.interfaces[0].exit[..]),
+            (1, &["clinigate_out".to_owned()][..])
+        );
+    });
+}
+
+/// A kernel without BTF looks as if /sys had none.
+#[test]
+fn a_kernel_without_the_essential_is_refused_in_words() {
+    place::run(|place| {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let (nothing, flags): (Option<&str>, _) = (None, MsFlags::MS_PRIVATE | MsFlags::MS_REC);
+        mount(nothing, "/", nothing, flags, nothing).unwrap();
+        mount(Some("tmpfs"), "/sys/kernel/btf", Some("tmpfs"), MsFlags::empty(), nothing).unwrap();
+        let refused = Dataplane::open(place.options()).map(drop).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("this kernel (") && refused.contains(") has no BTF: build it with"),
+            "{refused}"
+        );
+        assert!(!place.options().pin_root.exists(), "nothing was begun");
+
+        let call = |words: &[&str]| {
+            let output = Command::new(service::binary().unwrap()).args(words).output().unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            (output.status.code(), text(output.stdout), text(output.stderr))
+        };
+        let (code, out, words) = call(&["doctor", "m0"]);
+        assert_eq!(code, Some(2));
+        assert!(
+            out.contains("MISSING  BTF\n")
+                && out.contains("error: the kernel has no BTF: nothing can be enforced"),
+            "{out}"
+        );
+        assert!(words.contains("cannot enforce"), "{words}");
+        let (code, out, _) = call(&["doctor", "m0", "--format", "json"]);
+        let look: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(
+            (code, &look["findings"][0]["essential"]),
+            (Some(2), &serde_json::Value::Bool(true)),
+            "{look}"
+        );
     });
 }
 

@@ -25,6 +25,7 @@ fn a_classifier_is_adopted_replaced_and_taken_off() {
         let mut dataplane = Dataplane::open(options(place)).unwrap();
         let applied = dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
         assert_eq!(applied.attached, ["m0", "a0"]);
+        assert!(dataplane.interfaces().iter().all(|interface| interface.exit == Some(Exit::Clsact)));
         drop(dataplane);
         let first = classifiers("m0");
         assert_eq!(first.len(), 1, "{first:?}");

@@ -61,8 +61,13 @@ fn reading() -> Reading {
         connections: vec![(State::SynSent, 0), (State::Established, 2)],
         connections_capacity: 131_072,
         interfaces: vec![
-            InterfaceReading { name: "pumps0".to_owned(), ifindex: Some(3), mode: Some("generic") },
-            InterfaceReading { name: "wan0".to_owned(), ifindex: None, mode: None },
+            InterfaceReading {
+                name: "pumps0".to_owned(),
+                ifindex: Some(3),
+                mode: Some("generic"),
+                exit: Some("clsact"),
+            },
+            InterfaceReading { name: "wan0".to_owned(), ifindex: None, mode: None, exit: None },
         ],
     }
 }
@@ -123,6 +128,8 @@ fn every_counter_is_shown_once_under_both_of_its_segments() {
         "clinigate_events_total 12",
         r#"clinigate_interface_info{interface="pumps0",mode="generic"} 1"#,
         r#"clinigate_interface_info{interface="wan0",mode="none"} 1"#,
+        r#"clinigate_interface_exit_info{exit="clsact",interface="pumps0"} 1"#,
+        r#"clinigate_interface_exit_info{exit="none",interface="wan0"} 1"#,
         r#"clinigate_policy_apply_seconds_count{result="refused"} 1"#,
         "clinigate_policy_apply_failures_total 1",
         "clinigate_policy_last_apply_success 0",
@@ -141,7 +148,7 @@ fn every_counter_is_shown_once_under_both_of_its_segments() {
 /// The manual lists the labels; none of them holds an address.
 #[test]
 fn labels_are_names_and_words() {
-    const KNOWN: [&str; 21] = [
+    const KNOWN: [&str; 22] = [
         "segment",
         "direction",
         "verdict",
@@ -157,6 +164,7 @@ fn labels_are_names_and_words() {
         "state",
         "change",
         "interface",
+        "exit",
         "mode",
         "by",
         "service",

@@ -12,6 +12,7 @@ fn interface(name: &str, ifindex: Option<u32>, mode: Option<&str>, segments: &[&
         name: name.to_owned(),
         ifindex,
         mode: mode.map(str::to_owned),
+        exit: mode.map(|_| "tcx".to_owned()),
         driver: mode.map(|_| "veth".to_owned()),
         since: mode.map(|_| NOW - 540_000),
         trunk: segments.len() > 1,
@@ -120,6 +121,25 @@ fn without_its_controller_a_gateway_says_so_and_enforces() {
     assert_eq!(
         nothing,
         "Controller   not running\nAttention    no policy is in force; to put one into force: systemctl start clinigate, or clinigate run --policy DIR\n"
+    );
+}
+
+#[test]
+fn a_kernel_without_tcx_is_worth_a_note_and_no_finding() {
+    let mut well = status();
+    well.interfaces.pop();
+    well.last_apply = None;
+    well.trouble.clear();
+    let notes = |status: &Status| status.notes().iter().filter(|note| note.contains("clsact")).count();
+    assert_eq!(notes(&well), 0);
+    for interface in &mut well.interfaces {
+        interface.exit = Some("clsact".to_owned());
+    }
+    assert_eq!((notes(&well), well.findings().len()), (1, 0));
+    let text = render(&well, NOW);
+    assert!(
+        text.contains("Note         the programs at the exits of trunk0, pumps0 are attached by clsact"),
+        "{text}"
     );
 }
 
