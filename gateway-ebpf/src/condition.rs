@@ -68,12 +68,14 @@ pub(crate) fn resolve(cell: Cell) -> Option<Cell> {
         }
         return Some(cell);
     };
-    u32::try_from(choose(first)).ok().map(Cell)
+    u32::try_from(clinigate_choose(first)).ok().map(Cell)
 }
 
-/// The first choice whose condition holds, as the number of its cell; none is a number beyond those.
+/// The first choice whose condition holds, as the number of its cell; none is a number beyond those. A function that
+/// the verifier checks once and by itself: it is called for each layer.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn choose(first: u32) -> u64 {
+extern "C" fn clinigate_choose(first: u32) -> u64 {
     let Some(moment) = moment() else { return u64::MAX };
     let mut chosen = u64::MAX;
     for step in 0..LONGEST as u32 {

@@ -229,7 +229,7 @@ pub(crate) fn image(policy: &str) -> Image {
 
 /// The same, in layers or as its size wants it.
 #[track_caller]
-pub(crate) fn image_as(policy: &str, layering: Layering) -> Image {
+fn image_as(policy: &str, layering: Layering) -> Image {
     let resolved = resolve(vec![SourceFile::new("policy.yaml", policy)]);
     let Some(policy) = resolved.policy else { panic!("{:#?}", resolved.diagnostics) };
     compile_as(&policy, layering).unwrap()

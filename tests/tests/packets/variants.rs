@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 
-use clinigate::compile::Layering;
 use clinigate::compile::image::Image;
+use clinigate::compile::{Layering, compile_as};
 use clinigate::dataplane::DataplaneError;
 use clinigate::dataplane::trial::Trial;
+use clinigate::policy::model::{Condition, SegmentId};
+use clinigate::policy::{SourceFile, resolve};
 
-use crate::bench::{WARD, image_as};
+use crate::bench::WARD;
 
 /// The kernel gives up after 1,000,000 (`BPF_COMPLEXITY_LIMIT_INSNS`). Kernels differ in how many they take for
 /// the same program: what comes near the limit on one may be refused by the next.
@@ -22,37 +24,47 @@ type Load = fn(&Image, &BTreeMap<String, u32>) -> Result<Trial, DataplaneError>;
 /// `cargo xtask faults` asks this one first: where it fails no other test says anything.
 #[test]
 fn the_kernel_takes_the_programs() {
-    load("with everything off", &variant([false; 4]), Trial::new);
-    load("with everything on", &variant([true; 4]), Trial::new);
+    load("with everything off", &variant([false; 5]), Trial::new);
+    load("with everything on", &variant([true; 5]), Trial::new);
 }
 
 #[test]
 fn the_kernel_takes_every_variant_of_the_programs() {
-    for number in 0..16 {
-        let on @ [forwarding, midstream, source_ports, layered] = [1, 2, 4, 8].map(|bit| number & bit != 0);
+    for number in 0..32 {
+        let on @ [forwarding, midstream, source_ports, layered, timed] =
+            [1, 2, 4, 8, 16].map(|bit| number & bit != 0);
         let what = format!(
-            "forwarding: {forwarding}, midstream: {midstream}, source ports: {source_ports}, layered: {layered}"
+            "forwarding: {forwarding}, midstream: {midstream}, source ports: {source_ports}, layered: {layered}, \
+             timed: {timed}"
         );
         load(&what, &variant(on), Trial::as_attached);
         // All off, all on, and each setting either way in between.
-        if number % 5 == 0 {
+        if [0, 10, 21, 31].contains(&number) {
             load(&format!("{what}, traced"), &variant(on), Trial::as_traced);
         }
     }
 }
 
 /// The ward with these settings: forwarding in XDP, taking up TCP in its middle, a service with source ports,
-/// rules in layers.
-fn variant([forwarding, midstream, source_ports, layered]: [bool; 4]) -> Image {
+/// rules in layers, a rule that holds at times and broken glass.
+fn variant([forwarding, midstream, source_ports, layered, timed]: [bool; 5]) -> Image {
     let forwarding = if forwarding { "xdp" } else { "kernel" };
     let mut text = format!("{WARD}\nsettings: {{ forwarding: {forwarding}, midstream: {midstream} }}\n");
     if source_ports {
         text = text.replace("[tcp/104, tcp/11112]", "[tcp/104, printing]");
         text.push_str("services: { printing: { tcp: [{ ports: 515, source: 721-731 }] } }\n");
     }
-    let image = image_as(&text, if layered { Layering::Always } else { Layering::BySize });
+    let resolved = resolve(vec![SourceFile::new("policy.yaml", text)]);
+    let mut policy = resolved.policy.unwrap_or_else(|| panic!("{:#?}", resolved.diagnostics));
+    if timed {
+        policy.rules[0].condition = Some(0);
+        policy.conditions = vec![Condition { intervals: vec![(0, 1)] }];
+        policy.break_glass = BTreeMap::from([(SegmentId::WAN, 1)]);
+    }
+    let image = compile_as(&policy, if layered { Layering::Always } else { Layering::BySize }).unwrap();
     let config = image.config;
-    assert_eq!((config.source_ports != 0, config.layered != 0), (source_ports, layered), "they are on");
+    let on = [config.source_ports, config.layered, config.conditional, config.break_glass].map(|on| on != 0);
+    assert_eq!(on, [source_ports, layered, timed, timed], "they are on");
     image
 }
 
