@@ -34,7 +34,9 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
     if !is_of_gateway && source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
         let key =
             PlaceKey { ifindex: connection.ifindex[0], outer: connection.outer[0], vlan: connection.vlan[0] };
-        let Some(place) = place::lookup(&key) else { return Err(revoke(connection)) };
+        // It reaches no further than the gateway, which may have lost the address that it opened this to.
+        let place = if destination.segment == SEGMENT_GATEWAY { place::lookup(&key) } else { None };
+        let Some(place) = place else { return Err(revoke(connection)) };
         source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
         if is_new {
             connection.ifindex[1] = 0;
@@ -67,9 +69,6 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
         return Ok(());
     }
     connection.segment = [source.segment, destination.segment];
-    if destination.segment != SEGMENT_GATEWAY {
-        connection.ifindex[0] = 0;
-    }
     connection.generation = config::generation();
     health::bump(|health| &raw mut health.connections_revalidated);
     Ok(())

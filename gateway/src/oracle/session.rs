@@ -253,7 +253,9 @@ impl Gateway {
             // Whoever has no address of a segment is of the segment that is now where it was seen.
             let address = connection.flow.source.0;
             let initiator = if address.is_unspecified() || is_link_local(address) {
-                connection.place.as_ref().and_then(|(interface, outer, vlan)| {
+                // It reaches no further than the gateway, which may have lost the address that this was opened to.
+                let to_gateway = self.policy.segment_of(connection.flow.destination.0) == SegmentId::GATEWAY;
+                connection.place.as_ref().filter(|_| to_gateway).and_then(|(interface, outer, vlan)| {
                     let arrival = Arrival { interface, outer: *outer, vlan: *vlan };
                     oracle.place(arrival).ok().map(Party::Nameless)
                 })
