@@ -110,6 +110,16 @@ impl Gateway {
         packet.flow().and_then(|flow| self.connections.remove(&unordered(flow))).is_some()
     }
 
+    /// What a decision that lets `packet` open a connection becomes where the table has no room for it.
+    pub fn without_room(&self, now: u64, decision: Decision, packet: &Packet) -> Decision {
+        let oracle = Oracle::new(&self.policy).at(now);
+        let ends = [decision.source_segment, decision.destination_segment];
+        let sender = oracle.admit(ends[0], &packet.view());
+        let is_quarantined = oracle.is_quarantined_address(packet.destination)
+            || sender.is_ok_and(|sender| oracle.is_quarantined(sender));
+        oracle.settle(Reason::ConnectionTableFull, decision.rule, ends, is_quarantined)
+    }
+
     /// Decides a packet that arrives.
     pub fn arrives(&mut self, now: u64, arrival: Arrival<'_>, packet: &Packet) -> Decision {
         let oracle = Oracle::new(&self.policy).at(now);

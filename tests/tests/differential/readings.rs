@@ -227,29 +227,27 @@ impl<'t> Readings<'t> {
         (port, sender): (&Port, u16),
         packet: Option<&Packet>,
     ) -> Result<Decision, DataplaneError> {
-        let reason = match (kernel.reason, oracle.reason) {
+        match (kernel.reason, oracle.reason) {
             (reason @ (Reason::NeighbourRate | Reason::LinkLocal), Reason::LinkLocal) => {
                 let sender = (self.ifindex(port), port.vlan, sender);
                 let passed = reason == Reason::LinkLocal;
                 let allowed = self.budgets.allows(sender, self.now, passed);
                 // Where it cannot be, the other of both was to be expected.
-                if allowed == passed { Reason::LinkLocal } else { Reason::NeighbourRate }
+                let reason = if allowed == passed { Reason::LinkLocal } else { Reason::NeighbourRate };
+                let judge = Oracle::new(self.oracle.policy());
+                let verdict = judge.verdict(reason, oracle.source_segment, oracle.destination_segment);
+                Ok(Decision { reason, verdict, ..oracle })
             }
-            (Reason::ConnectionTableFull, Reason::Flow | Reason::MidStream)
-                if self.is_tight
+            (_, Reason::Flow | Reason::MidStream) if self.is_tight => {
+                let Some(packet) = packet else { return Ok(oracle) };
+                let refused = self.oracle.without_room(self.now, oracle, packet);
+                let is_full = kernel.reason == refused.reason
                     && self.trial.connections(self.now)?.len() >= WAYS
-                    && packet.is_some_and(|packet| self.oracle.refuse(packet)) =>
-            {
-                Reason::ConnectionTableFull
+                    && self.oracle.refuse(packet);
+                Ok(if is_full { refused } else { oracle })
             }
-            _ => return Ok(oracle),
-        };
-        let verdict = Oracle::new(self.oracle.policy()).verdict(
-            reason,
-            oracle.source_segment,
-            oracle.destination_segment,
-        );
-        Ok(Decision { reason, verdict, ..oracle })
+            _ => Ok(oracle),
+        }
     }
 
     fn compare(&mut self, kernel: Decision, oracle: Decision, frame: &[u8]) -> Found {
