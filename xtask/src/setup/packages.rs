@@ -30,8 +30,13 @@ const NEEDED: [Needed; 6] = [
 ];
 
 /// What virtual machines take besides.
-const NEEDED_BY_VMS: [Needed; 3] = [
+const NEEDED_BY_VMS: [Needed; 4] = [
     Needed { command: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "other kernels" },
+    Needed {
+        command: "setpriv",
+        package: "util-linux",
+        purpose: "virtual machines that end with the command",
+    },
     Needed { command: "xz", package: "xz-utils", purpose: "the modules of other kernels" },
     Needed { command: "strip", package: "binutils", purpose: "test programs without what debuggers read" },
 ];

@@ -1,5 +1,6 @@
 //! One boot of a guest: its console passed on as it comes, its verdict taken from there.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,9 @@ use crate::test::Total;
 
 /// What the guest's first program puts before what it says itself (`tests/src/bin/clinigate-guest`).
 const GUEST: &str = "@guest ";
+
+/// What the test that measures programs puts before their sizes (`tests/tests/instructions.rs`).
+const SIZES: &str = "@sizes ";
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -44,6 +48,10 @@ pub(super) struct Ran {
 pub(super) struct Outcome {
     pub(super) verdict: Verdict,
     pub(super) ran: Vec<Ran>,
+    /// What programs that only look said, by name.
+    pub(super) looks: BTreeMap<String, String>,
+    /// The sizes of the programs, as JSON, where the test that measures them ran.
+    pub(super) sizes: Option<String>,
     pub(super) duration: Duration,
 }
 
@@ -79,11 +87,14 @@ pub(super) fn boot(kernel: &Kernel, filesystem: &Path, limit: Duration) -> Resul
     drop(guest);
     // It ends with the pipe.
     let _ = reader.join();
-    Ok(Outcome { verdict, ran: console.ran, duration: began.elapsed() })
+    let Console { ran, looks, sizes, .. } = console;
+    Ok(Outcome { verdict, ran, looks, sizes, duration: began.elapsed() })
 }
 
 fn command(kernel: &Kernel, filesystem: &Path) -> Command {
-    let mut qemu = process::command(QEMU);
+    // It goes with us, also where we are killed.
+    let mut qemu = process::command("setpriv");
+    qemu.args(["--pdeathsig", "KILL", "--", QEMU]);
     // Emulated: it runs wherever this runs, also within another virtual machine.
     qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-smp", "2", "-m", "3072"]);
     // Every processor that qemu can emulate, but for some things: five levels of page tables cost time; qemu 7.2
@@ -91,6 +102,8 @@ fn command(kernel: &Kernel, filesystem: &Path) -> Command {
     // bytes fast (erms, fsrm), kernel and libc have it do so byte by byte, which the emulation does: all takes twice as long.
     qemu.args(["-cpu", "max,la57=off,cx16=off,erms=off,fsrm=off"]);
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
+    // A network card whose other end nobody has.
+    qemu.args(["-netdev", "hubport,id=alone,hubid=0", "-device", "virtio-net-pci,netdev=alone"]);
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(filesystem);
     // A panic reboots at once, which `-no-reboot` makes an end.
     qemu.args(["-append", "console=ttyS0 panic=-1 loglevel=5 rdinit=/init"]);
@@ -114,6 +127,9 @@ impl Drop for Guest {
 struct Console {
     suite: Option<(String, Total)>,
     ran: Vec<Ran>,
+    look: Option<(String, String)>,
+    looks: BTreeMap<String, String>,
+    sizes: Option<String>,
     verdict: Option<Verdict>,
 }
 
@@ -122,8 +138,22 @@ impl Console {
         if let Some((_, total)) = &mut self.suite {
             total.add(line);
         }
-        let Some(words) = line.strip_prefix(GUEST) else { return };
+        if let Some(sizes) = line.strip_prefix(SIZES) {
+            self.sizes = Some(sizes.to_owned());
+        }
+        let Some(words) = line.strip_prefix(GUEST) else {
+            if let Some((_, text)) = &mut self.look {
+                text.push_str(line);
+                text.push('\n');
+            }
+            return;
+        };
         match words.split(' ').collect::<Vec<_>>().as_slice() {
+            ["look", name, _] => self.look = Some(((*name).to_owned(), String::new())),
+            ["looked", _] => {
+                let look = self.look.take().map(|(name, text)| (name, text.trim().to_owned()));
+                self.looks.extend(look);
+            }
             ["begin", suite] => self.suite = Some(((*suite).to_owned(), Total::default())),
             ["end", _, status, seconds] => {
                 if let Some((suite, total)) = self.suite.take() {
@@ -165,6 +195,15 @@ mod tests {
         let packets = Ran { suite: "packets".to_owned(), total, seconds: 12.5, success: true };
         assert_eq!(console.ran, [packets]);
         assert_eq!(console.verdict, Some(Verdict::Passed));
+    }
+
+    #[test]
+    fn looks_and_sizes_are_kept() {
+        let console = read(
+            "\n@guest look doctor 1\n{\n  \"a\": 1\n}\n\n@guest looked doctor\n@guest begin instructions\n@sizes {}\n",
+        );
+        assert_eq!(console.looks["doctor"], "{\n  \"a\": 1\n}");
+        assert_eq!(console.sizes.as_deref(), Some("{}"));
     }
 
     #[test]

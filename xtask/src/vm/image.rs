@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::archive::Archive;
 use super::kernels::Kernel;
 use super::modules;
+use super::page::{DOCTOR, DOCTOR_JSON};
 use super::programs::Programs;
 use crate::faults::programs::VARIABLE as OBJECT;
 use crate::process;
@@ -60,10 +61,17 @@ pub(super) fn build(
     for program in &programs.controller {
         image.program(program, &text(program)?)?;
     }
+    let [controller, _] = &programs.controller;
+    plan.push(format!("look\t{DOCTOR}\t{}\tdoctor", text(controller)?));
+    plan.push(format!("look\t{DOCTOR_JSON}\t{}\tdoctor\t--format\tjson", text(controller)?));
     for (name, path) in &programs.tests {
         let path_there = text(path)?;
         image.program(path, &path_there)?;
-        plan.push([&["run".to_owned(), name.clone(), path_there], arguments].concat().join("\t"));
+        let mut run = vec!["run".to_owned(), name.clone(), path_there];
+        run.extend_from_slice(arguments);
+        // It also says what it measured.
+        run.extend((name == "instructions").then(|| "--nocapture".to_owned()));
+        plan.push(run.join("\t"));
     }
     image.archive.file(PLAN, false, plan.join("\n").as_bytes())?;
     for tool in TOOLS {

@@ -11,8 +11,8 @@ use crate::setup::debian::PrivateApt;
 /// The oldest kernel that is supported. CI runs it.
 pub(super) const FLOOR: &str = "6.1";
 
-/// What is run unless kernels are named: a series, or the newest kernel of a suite.
-pub(super) const USUAL: [&str; 3] = [FLOOR, "6.12", "trixie-backports"];
+/// What is run unless kernels are named: a series, or the newest kernel of a suite, which may be of a series named too.
+pub(super) const USUAL: [&str; 4] = [FLOOR, "6.12", "trixie-backports", "7"];
 
 /// Where kernels are looked for: old stable with the floor, stable, and its backports, which go with the newest.
 const SUITES: [&str; 3] = ["bookworm", "trixie", "trixie-backports"];

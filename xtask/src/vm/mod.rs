@@ -5,12 +5,16 @@ mod boot;
 mod image;
 mod kernels;
 mod modules;
+mod page;
 mod programs;
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -23,18 +27,24 @@ use crate::{process, setup};
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// A kernel: a series of Debian's cloud kernels (6.1, 6.12, 7.3), `trixie-backports` for the newest, or `floor`
-    /// for the oldest that is supported; may be given more than once [default: 6.1, 6.12, trixie-backports]
+    /// for the oldest that is supported; may be given more than once [default: 6.1, 6.12, trixie-backports, 7]
     #[arg(long = "kernel", value_name = "KERNEL")]
     kernels: Vec<String>,
     /// A test program of tests/tests to run; may be given more than once [default: those that say something about a kernel]
     #[arg(long = "suite", value_name = "SUITE")]
     suites: Vec<String>,
-    /// Only tests whose name contains this
+    /// Only tests whose name contains this; may be given more than once
     #[arg(long = "test", value_name = "FILTER")]
-    filter: Option<String>,
+    filters: Vec<String>,
     /// Seconds that one virtual machine may take
     #[arg(long, default_value_t = 900)]
     limit: u64,
+    /// Kernels that run at a time
+    #[arg(long, default_value_t = 1, value_name = "NUMBER")]
+    jobs: usize,
+    /// Write what was found into kernels.md in this folder; takes a run of all suites
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["suites", "filters"])]
+    docs: Option<PathBuf>,
     /// Ask the archive for newer kernels than those that were fetched earlier
     #[arg(long)]
     fresh: bool,
@@ -53,7 +63,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut kernels = Vec::new();
     for (name, kernel) in asked.iter().zip(kernels::provide(&asked, arguments.fresh)?) {
         match kernel {
-            Ok(kernel) => kernels.push(kernel),
+            Ok(kernel) => match kernels.iter().find(|known: &&Kernel| known.release == kernel.release) {
+                Some(known) => eprintln!("vm: kernel {name} is kernel {}: it runs once", known.asked),
+                None => kernels.push(kernel),
+            },
             Err(error) if named.is_empty() => eprintln!("vm: without kernel {name}: {error:#}"),
             Err(error) => return Err(error.context(format!("kernel {name} is not to be had"))),
         }
@@ -67,35 +80,72 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         arguments.suites.clone()
     };
     let programs = programs::build(&suites)?;
-    let mut outcomes = Vec::new();
+    let began = Instant::now();
+    let mut images = Vec::new();
     for kernel in &kernels {
-        outcomes.push(on(kernel, &programs, arguments)?);
+        images.push(Filesystem::build(kernel, &programs, &arguments.filters)?);
     }
+    let outcomes = boot_all(&kernels, &images, arguments)?;
+    drop(images);
     let matrix: Vec<(&Kernel, Outcome)> = kernels.iter().zip(outcomes).collect();
-    tell(&matrix)?;
+    tell(&matrix, began.elapsed())?;
+    if let Some(directory) = &arguments.docs {
+        page::write(&matrix, began.elapsed(), directory)?;
+    }
     let passed = matrix.iter().all(|(_, outcome)| outcome.verdict == Verdict::Passed);
     if passed && matrix.iter().all(|(_, outcome)| outcome.ran.iter().all(|ran| ran.total.is_empty())) {
-        bail!("no test is named like `{}`", arguments.filter.as_deref().unwrap_or_default());
+        bail!("no test is named like `{}`", arguments.filters.join("`, `"));
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the programs on one kernel.
-fn on(kernel: &Kernel, programs: &Programs, arguments: &Arguments) -> Result<Outcome> {
-    let filesystem = image::path(kernel);
-    let filter: Vec<String> = arguments.filter.iter().cloned().collect();
-    let absent = image::build(kernel, programs, &filter, &filesystem)?;
-    eprintln!("vm: Linux {} boots, emulated on two processors", kernel.release);
-    if !absent.is_empty() {
-        eprintln!("vm: this kernel has no {}", absent.join(", "));
+/// The first filesystem of a guest; its file goes with this.
+struct Filesystem(PathBuf);
+
+impl Filesystem {
+    fn build(kernel: &Kernel, programs: &Programs, filters: &[String]) -> Result<Self> {
+        let filesystem = Self(image::path(kernel));
+        let absent = image::build(kernel, programs, filters, &filesystem.0)?;
+        if !absent.is_empty() {
+            eprintln!("vm: Linux {} has no {}", kernel.release, absent.join(", "));
+        }
+        Ok(filesystem)
     }
-    let outcome = boot::boot(kernel, &filesystem, Duration::from_secs(arguments.limit));
-    fs::remove_file(&filesystem).with_context(|| format!("cannot remove {}", filesystem.display()))?;
-    outcome
+}
+
+impl Drop for Filesystem {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            eprintln!("vm: cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Runs the programs on all kernels, some at a time; what came of each stands in its place.
+fn boot_all(kernels: &[Kernel], images: &[Filesystem], arguments: &Arguments) -> Result<Vec<Outcome>> {
+    let limit = Duration::from_secs(arguments.limit);
+    let waiting = Mutex::new(kernels.iter().zip(images).enumerate());
+    let outcomes = thread::scope(|scope| {
+        let worker = || {
+            let mut outcomes = Vec::new();
+            loop {
+                let next = waiting.lock().expect("nobody panics while holding it").next();
+                let Some((number, (kernel, image))) = next else { return Ok(outcomes) };
+                eprintln!("vm: Linux {} boots, emulated on two processors", kernel.release);
+                outcomes.push((number, boot::boot(kernel, &image.0, limit)?));
+            }
+        };
+        let workers: Vec<_> = (0..arguments.jobs.max(1)).map(|_| scope.spawn(worker)).collect();
+        let done = workers.into_iter().map(|worker| worker.join().expect("workers return their errors"));
+        done.collect::<Result<Vec<_>>>()
+    })?;
+    let mut outcomes: Vec<(usize, Outcome)> = outcomes.into_iter().flatten().collect();
+    outcomes.sort_by_key(|(number, _)| *number);
+    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
 }
 
 /// The matrix, on standard output.
-fn tell(matrix: &[(&Kernel, Outcome)]) -> Result<()> {
+fn tell(matrix: &[(&Kernel, Outcome)], took: Duration) -> Result<()> {
     let mut out = io::stdout();
     for (kernel, outcome) in matrix {
         let words = match outcome.verdict {
@@ -119,5 +169,6 @@ fn tell(matrix: &[(&Kernel, Outcome)]) -> Result<()> {
             )?;
         }
     }
+    writeln!(out, "{:<32} {:>4} s", "all", took.as_secs())?;
     Ok(())
 }

@@ -9,15 +9,15 @@ use crate::build::{self, EBPF_CRATE};
 use crate::process;
 
 /// What every kernel has to pass, in this order: what says most about a kernel first.
-pub(super) const SUITES: [&str; 6] =
-    ["packets", "dataplane", "lab", "staying_power", "forwarding", "promises"];
+pub(super) const SUITES: [&str; 7] =
+    ["packets", "instructions", "dataplane", "lab", "staying_power", "forwarding", "promises"];
 
 /// What guests run.
 pub(super) struct Programs {
     /// The first program of a guest.
     pub(super) guest: PathBuf,
     /// The controller and the lab, which tests call.
-    pub(super) controller: Vec<PathBuf>,
+    pub(super) controller: [PathBuf; 2],
     /// Test programs by the name of their suite.
     pub(super) tests: Vec<(String, PathBuf)>,
 }
@@ -39,7 +39,7 @@ pub(super) fn build(suites: &[String]) -> Result<Programs> {
     });
     Ok(Programs {
         guest: folder.join("clinigate-guest"),
-        controller: vec![folder.join("clinigate"), folder.join("clinigate-lab")],
+        controller: [folder.join("clinigate"), folder.join("clinigate-lab")],
         tests: tests.collect::<Result<_>>()?,
     })
 }

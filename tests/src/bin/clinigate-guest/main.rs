@@ -17,7 +17,8 @@ use nix::sys::utsname::uname;
 use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
 
-/// Lines of words with tabs between: `module PATH`, `variable NAME VALUE`, `run NAME PROGRAM ARGUMENT...`.
+/// Lines of words with tabs between: `module PATH`, `variable NAME VALUE`, `look NAME PROGRAM ARGUMENT...`,
+/// `run NAME PROGRAM ARGUMENT...`.
 const PLAN: &str = "/guest/plan";
 
 // Not /tmp: the workspace may stand there, and all of this is in memory anyway.
@@ -58,6 +59,7 @@ fn run() -> Result<bool> {
         match line.split('\t').collect::<Vec<_>>().as_slice() {
             ["module", path] => load(Path::new(path)).with_context(|| format!("cannot load {path}"))?,
             ["variable", name, value] => variables.push((name, value)),
+            ["look", name, program, arguments @ ..] => look(name, program, arguments, &variables)?,
             ["run", name, program, arguments @ ..] => {
                 passed &= execute(name, program, arguments, &variables)?;
             }
@@ -70,6 +72,18 @@ fn run() -> Result<bool> {
 fn load(path: &Path) -> Result<()> {
     let file = File::open(path)?;
     Ok(nix::kmod::finit_module(&file, &CString::default(), nix::kmod::ModuleInitFlags::empty())?)
+}
+
+/// Shows what a program says on standard output, between two lines of our own; its code is for others to judge.
+fn look(name: &str, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(variables.iter().copied());
+    let output = command.output().with_context(|| format!("cannot start {program}"))?;
+    let code = output.status.code().unwrap_or(-1);
+    say(&format!("look {name} {code}"));
+    eprint!("{}", String::from_utf8_lossy(&output.stdout));
+    say(&format!("looked {name}"));
+    Ok(())
 }
 
 /// Runs a program to its end, with its output on the console; whether it says that all is well.
