@@ -28,6 +28,7 @@ fn installed_started_upgraded_under_traffic_and_removed() {
     let said = root.dpkg("--install", &first);
     assert!(said.contains("nothing is enforced yet"), "{said}");
     root.is_complete();
+    root.is_of_use();
     let setting = Setting::new(&hospital, root.at("usr/bin/clinigate"));
     let directory = root.at("etc/clinigate/policy");
     policy::copy(&root.at("usr/share/doc/clinigate/examples/policies/hospital"), &directory).unwrap();
@@ -108,6 +109,11 @@ impl Root {
             "usr/share/zsh/vendor-completions/_clinigate",
             "usr/share/fish/vendor_completions.d/clinigate.fish",
             "usr/share/doc/clinigate/operation.md",
+            "usr/share/clinigate/prometheus/prometheus.yml",
+            "usr/share/clinigate/prometheus/recording.rules.yml",
+            "usr/share/clinigate/prometheus/alerts.rules.yml",
+            "usr/share/clinigate/grafana/provisioning/datasources/clinigate.yml",
+            "usr/share/clinigate/hooks/commit-status",
             "etc/clinigate/forwarding.conf",
         ];
         for file in files {
@@ -115,6 +121,7 @@ impl Root {
         }
         let licences = fs::read_to_string(self.at("usr/share/doc/clinigate/copyright")).unwrap();
         assert!(licences.contains("\naya 0.14.0: MIT OR Apache-2.0\n"));
+        assert!(licences.contains("Permission is hereby granted") && licences.contains("Apache License"));
         let bill = fs::read_to_string(self.at("usr/share/doc/clinigate/clinigate.cdx.json")).unwrap();
         let bill: Value = serde_json::from_str(&bill).unwrap();
         let components = bill["components"].as_array().unwrap();
@@ -123,6 +130,79 @@ impl Root {
         assert_eq!((&aya["purl"], &bill["bomFormat"]), (&"pkg:cargo/aya@0.14.0".into(), &"CycloneDX".into()));
         assert!(aya["hashes"][0]["content"].as_str().unwrap().len() == 64 && named("aya-ebpf").is_some());
         assert!(named("proptest").is_none(), "what only tests use is not in it");
+    }
+}
+
+impl Root {
+    /// What others read of it is where they look, and in order: systemd its units, Grafana the dashboards, Prometheus the rules,
+    /// a new user the example.
+    fn is_of_use(&self) {
+        let units = self.at("units");
+        fs::create_dir_all(&units).unwrap();
+        let mut verify = Command::new("systemd-analyze");
+        verify.args(["verify", "--man=no"]);
+        for unit in ["clinigate.service", "clinigate-forwarding.service"] {
+            let text = fs::read_to_string(self.at("usr/lib/systemd/system").join(unit)).unwrap();
+            let program = self.at("usr/bin/clinigate");
+            fs::write(units.join(unit), text.replace("/usr/bin/clinigate", program.to_str().unwrap()))
+                .unwrap();
+            verify.arg(units.join(unit));
+        }
+        let verified = verify.output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr);
+        // It complains of what it does not know, and calls that a success.
+        assert!(verified.status.success() && said.is_empty(), "{said}");
+        let unit = fs::read_to_string(self.at("usr/lib/systemd/system/clinigate.service")).unwrap();
+        for line in [
+            "Type=notify",
+            "Restart=on-failure",
+            "WatchdogSec=30s",
+            "NoNewPrivileges=yes",
+            "ProtectSystem=strict",
+        ] {
+            assert!(unit.lines().any(|it| it == line), "{line}");
+        }
+        self.waits_for_a_policy(&unit);
+
+        let provider =
+            fs::read_to_string(self.at("usr/share/clinigate/grafana/provisioning/dashboards/clinigate.yml"));
+        let provider = provider.unwrap();
+        let path = provider.lines().find_map(|line| line.trim().strip_prefix("path: /")).unwrap();
+        let dashboards = fs::read_dir(self.at(path)).unwrap();
+        assert_eq!(dashboards.count(), 4);
+        let mut check = Command::new("promtool");
+        check
+            .args(["check", "config", "prometheus.yml"])
+            .current_dir(self.at("usr/share/clinigate/prometheus"));
+        tool(&mut check).unwrap();
+        let examples = self.at("usr/share/doc/clinigate/examples/policies");
+        for example in ["minimal", "hospital", "vendors"] {
+            tool(Command::new(self.at("usr/bin/clinigate")).arg("check").arg(examples.join(example)))
+                .unwrap();
+        }
+        let groups = fs::read_to_string(self.at("etc/group")).unwrap();
+        let options = fs::read_to_string(self.at("etc/default/clinigate")).unwrap();
+        for group in ["clinigate-viewers", "clinigate-operators"] {
+            assert!(groups.contains(&format!("{group}:")) && options.contains(group), "{group}: {groups}");
+        }
+    }
+
+    /// The unit is skipped where there is neither a policy nor a repository.
+    fn waits_for_a_policy(&self, unit: &str) {
+        let line = unit.lines().find_map(|line| line.strip_prefix("ExecCondition=/bin/sh -c '")).unwrap();
+        let directory = self.at("etc/clinigate/policy");
+        let line = line.strip_suffix('\'').unwrap().replace("$$", "$");
+        let line = line.replace("/etc/clinigate/policy", directory.to_str().unwrap());
+        let starts = |policy: &str| {
+            Command::new("sh").args(["-c", &line]).env("CLINIGATE_POLICY", policy).status().unwrap().success()
+        };
+        assert!(
+            !starts("--policy /etc/clinigate/policy")
+                && starts("--repo https://git.hospital.example/policy.git")
+        );
+        fs::write(directory.join("a.yaml"), "").unwrap();
+        assert!(starts("--policy /etc/clinigate/policy"));
+        fs::remove_file(directory.join("a.yaml")).unwrap();
     }
 }
 

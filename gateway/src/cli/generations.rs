@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
+use anyhow::Context as _;
 use clap::Args;
 
 use super::instance::Instance;
@@ -23,12 +24,18 @@ pub(super) struct Generations {
 
 impl Generations {
     pub(super) fn run(&self, format: Format) -> anyhow::Result<Outcome> {
-        let all = history::generations(&self.instance.state_dir);
+        let state = &self.instance.state_dir;
+        if let Err(error) = state.read_dir()
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            return Err(error).with_context(|| format!("cannot look into {}: run as root", state.display()));
+        }
+        let all = history::generations(state);
         let shown = &all[all.len().saturating_sub(self.last)..];
         match format {
             Format::Json => print_json(&shown)?,
             Format::Text if shown.is_empty() => {
-                let place = self.instance.state_dir.display();
+                let place = state.display();
                 writeln!(
                     io::stderr(),
                     "no generation yet: {place} has none; --state-dir names another place"

@@ -30,9 +30,19 @@ pub(super) fn write(state: &Path, orders: &Orders) -> io::Result<()> {
     File::open(state)?.sync_all()
 }
 
+/// Where orders are that could not be read and are not in force, until somebody has looked at them and removed the file.
+pub(super) fn set_aside(state: &Path) -> Option<PathBuf> {
+    let aside = aside(state);
+    aside.exists().then_some(aside)
+}
+
+fn aside(state: &Path) -> PathBuf {
+    state.join(format!("{FILE}.unreadable"))
+}
+
 /// Puts orders that cannot be read aside, for somebody to look at.
 pub(super) fn put_aside(state: &Path) -> io::Result<PathBuf> {
-    let aside = state.join(format!("{FILE}.unreadable"));
+    let aside = aside(state);
     fs::rename(path(state), &aside)?;
     Ok(aside)
 }
@@ -90,7 +100,9 @@ mod tests {
         assert_eq!(read(directory.path()).unwrap(), orders);
         fs::write(directory.path().join(FILE), "{").unwrap();
         assert!(read(directory.path()).is_err());
-        assert!(put_aside(directory.path()).unwrap().exists());
+        assert_eq!(set_aside(directory.path()), None);
+        let aside = put_aside(directory.path()).unwrap();
+        assert_eq!(set_aside(directory.path()), Some(aside));
         assert_eq!(read(directory.path()).unwrap(), Orders::default());
     }
 }

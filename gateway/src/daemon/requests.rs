@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tracing::error;
 
 use super::control::{self, ErrorKind, Peer, Permission, Reply, Request, Rights};
@@ -16,11 +17,14 @@ use super::watching::{Traffic, Watching};
 pub(super) struct Handle {
     service: Arc<Service>,
     watching: Arc<Watching>,
+    /// Held while the kernel's counters are read for a page: readers that give up early and come again must not have many
+    /// read at once, each slowing down the others and whoever changes what is in force.
+    reading: Arc<Mutex<()>>,
 }
 
 impl Handle {
     pub(super) fn new(service: Arc<Service>, watching: Arc<Watching>) -> Self {
-        Self { service, watching }
+        Self { service, watching, reading: Arc::default() }
     }
 
     async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&Service) -> T + Send + 'static) -> T {
@@ -97,7 +101,10 @@ impl control::Handler for Handle {
 
 impl Pages for Handle {
     async fn metrics(&self) -> Result<Vec<u8>, String> {
-        self.ask(|service| {
+        // Who has gone meanwhile waits no more; who reads holds it to the end.
+        let turn = Arc::clone(&self.reading).lock_owned().await;
+        self.ask(move |service| {
+            let _turn = turn;
             let look = service.look();
             if let Err(error) = &look {
                 error!("cannot read the kernel's counters: {}", chain(error));

@@ -53,10 +53,15 @@ enum Layout {
 impl Dataplane {
     /// Puts an image in force on all interfaces that it names, and takes it off all others. On an
     /// error what was in force still is.
+    ///
+    /// Where the policy in force is only laid anew (orders, addresses), neither an interface that does not exist nor a full
+    /// disk is an error: a quarantine does not wait for a port that somebody unplugged. The port is attached when it comes
+    /// back, see [`Self::reconcile`].
     pub fn apply(&mut self, image: &Image, record: Record) -> Result<Applied, DataplaneError> {
         let began = Instant::now();
         let links = Links::read(&self.pins)?;
-        let targets = attach::survey(&links, &image.manifest)?;
+        let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
+        let targets = attach::survey(&links, &image.manifest, laid_anew)?;
         let addresses = local_addresses()?;
         let offloads = settle_offloads(&targets)?;
         let layout = self.prepare_layout()?;
@@ -69,7 +74,7 @@ impl Dataplane {
             places: image.places.iter().map(Into::into).collect(),
             addresses,
         };
-        let result = self.put_in_force(image, description, &links, &targets, began);
+        let result = self.put_in_force(image, description, &links, &targets, began, laid_anew);
         let (force, journal) = match result {
             Ok(done) => done,
             Err(error) => {
@@ -136,6 +141,7 @@ impl Dataplane {
         links: &Links,
         targets: &[Target],
         began: Instant,
+        laid_anew: bool,
     ) -> Result<(Force, Journal), DataplaneError> {
         let number = description.generation;
         self.load(image, number, targets)?;
@@ -155,7 +161,13 @@ impl Dataplane {
                 exit: self.exit,
             };
             description.record.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            description.write(&self.options.state_dir)?;
+            if let Err(error) = description.write(&self.options.state_dir) {
+                // Whoever adopts it lays the policy anew, for want of its description.
+                if !laid_anew {
+                    return Err(error);
+                }
+                tracing::error!(%error, generation = number, "what is laid anew has no description for the next start");
+            }
             shared.put_in_force(generation.judge())?;
             Ok((shared, generation, programs, before))
         };

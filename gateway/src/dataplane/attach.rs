@@ -186,11 +186,15 @@ impl Links {
     }
 }
 
-/// Finds the interfaces of a policy; changes nothing. Fails where one is missing or carries
+/// Finds the interfaces of a policy; changes nothing. Fails where one is missing, unless that `may_be`, or carries
 /// somebody else's XDP program.
-pub(super) fn survey(links: &Links, manifest: &Manifest) -> Result<Vec<Target>, DataplaneError> {
+pub(super) fn survey(
+    links: &Links,
+    manifest: &Manifest,
+    may_be: bool,
+) -> Result<Vec<Target>, DataplaneError> {
     let (targets, missing) = find(manifest);
-    if !missing.is_empty() {
+    if !missing.is_empty() && !may_be {
         return Err(DataplaneError::MissingInterfaces(missing));
     }
     for target in &targets {

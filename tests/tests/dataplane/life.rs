@@ -135,6 +135,21 @@ fn a_missing_interface_is_named_and_nothing_changes() {
     });
 }
 
+/// What is ordered at night does not wait for a port that is unplugged; the port is enforced when it comes back.
+#[test]
+fn the_policy_in_force_is_laid_anew_while_an_interface_is_missing() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        ip("link del a0");
+        dataplane.apply(&clinic::image(&[104, 105]), record("first")).unwrap();
+        assert_eq!(dataplane.active().unwrap().generation, 2);
+        assert_eq!(dataplane.reconcile().unwrap().missing, ["a0"]);
+        place.add_interface("a0");
+        assert_eq!(dataplane.reconcile().unwrap().attached, ["a0"]);
+    });
+}
+
 #[test]
 fn an_interface_that_is_made_anew_is_attached_anew() {
     place::run(|place| {

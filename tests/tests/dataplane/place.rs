@@ -127,7 +127,8 @@ impl Wire {
 
 /// A record that says where it comes from.
 pub(crate) fn record(source: &str) -> Record {
-    Record { source: source.to_owned(), applied_at: 1_700_000_000_000, ..Record::default() }
+    let policy_hash = format!("hash of {source}");
+    Record { source: source.to_owned(), policy_hash, applied_at: 1_700_000_000_000, ..Record::default() }
 }
 
 /// Runs `ip` in the namespace of this thread.

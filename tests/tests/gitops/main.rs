@@ -4,5 +4,6 @@
 
 mod commits;
 mod confirm;
+mod means;
 mod trouble;
 mod ward;

@@ -80,15 +80,9 @@ fn a_full_disk_stops_changes_and_nothing_else() {
 #[test]
 fn a_repository_of_a_hundred_megabytes() {
     let ward = Ward::build();
-    let mut noise = 1_u64;
-    let bytes: Vec<u8> = std::iter::repeat_with(|| {
-        noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        noise.to_be_bytes()
-    })
-    .take(100 << 17)
-    .flatten()
-    .collect();
-    fs::write(ward.repository.tree().join("firmware.bin"), bytes).unwrap();
+    // What cannot be packed smaller.
+    let firmware = format!("of={}", ward.repository.tree().join("firmware.bin").display());
+    tool(Command::new("dd").args(["if=/dev/urandom", "bs=1M", "count=100", &firmware])).unwrap();
     ward.repository.git(&["config", "core.compression", "0"]).unwrap();
     ward.repository.publish("Firmware, too", Some(&ward.key)).unwrap();
     let service = ward.start();

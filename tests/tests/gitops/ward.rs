@@ -133,7 +133,8 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Res
         if Instant::now() > until {
             return Err(format!("{what}: not within {SOON:?}"));
         }
-        thread::sleep(Duration::from_millis(50));
+        // Asking starts a process and reads all tables: oftener costs more than the service does.
+        thread::sleep(Duration::from_millis(250));
     }
     Ok(())
 }

@@ -19,9 +19,10 @@ pub(super) struct Package<'a> {
 }
 
 /// Files of the tree: where they stand in it, and where in the package. Folders go whole.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("deploy/debian/clinigate.service", "usr/lib/systemd/system/clinigate.service"),
     ("deploy/debian/clinigate-forwarding.service", "usr/lib/systemd/system/clinigate-forwarding.service"),
+    ("deploy/debian/sysusers.conf", "usr/lib/sysusers.d/clinigate.conf"),
     ("deploy/debian/default", "etc/default/clinigate"),
     ("deploy/debian/forwarding.conf", "etc/clinigate/forwarding.conf"),
     ("policies", "usr/share/doc/clinigate/examples/policies"),

@@ -20,11 +20,15 @@ struct Needed {
     purpose: &'static str,
 }
 
-const NEEDED: [Needed; 6] = [
+const NEEDED: [Needed; 10] = [
     Needed { command: "ip", package: "iproute2", purpose: "network namespaces of demo and tests" },
     Needed { command: "nft", package: "nftables", purpose: "the peer that verdicts are compared with" },
     Needed { command: "ethtool", package: "ethtool", purpose: "VLAN offload of test interfaces" },
     Needed { command: "storescp", package: "dcmtk", purpose: "real DICOM" },
+    Needed { command: "ssh-keygen", package: "openssh-client", purpose: "signatures of commits by ssh" },
+    Needed { command: "gpg", package: "gnupg", purpose: "signatures of commits by OpenPGP" },
+    Needed { command: "curl", package: "curl", purpose: "the hook for the status of commits" },
+    Needed { command: "systemd-analyze", package: "systemd", purpose: "the check of the package's units" },
     Needed { command: "promtool", package: PROMETHEUS, purpose: "the check of the metrics page" },
     Needed { command: "prometheus", package: PROMETHEUS, purpose: "alerts and dashboards on real data" },
 ];

@@ -1,6 +1,7 @@
 //! What the service tells about itself and what is in force.
 
 use super::super::look::Look;
+use super::super::order_book;
 use super::super::status::{EventStatus, ServiceStatus, Status};
 use super::error::{ChangeError, chain};
 use super::follow::Following;
@@ -36,6 +37,13 @@ impl Service {
         });
         status.last_apply.clone_from(&memory.last_apply);
         status.trouble.clone_from(&memory.trouble);
+        if let Some(aside) = order_book::set_aside(&self.settings.dataplane.state_dir) {
+            status.trouble.push(format!(
+                "quarantines, grants and broken glass could not be read at a start and are NOT in force: look at {0}, order \
+                 again what is missing, and remove it: rm {0}",
+                aside.display()
+            ));
+        }
         status.repository = self.following.as_ref().map(Following::status);
         Ok(status)
     }
