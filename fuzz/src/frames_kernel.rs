@@ -145,5 +145,5 @@ fn may_claim(oracle: Oracle<'_>, here: SegmentId, address: Ipv4Addr) -> bool {
     let is_of_link = address.is_link_local();
     let address = address.into();
     let view = PacketView { source: address, destination: address, transport: Transport::Other(0) };
-    is_of_link || matches!(oracle.admit(here, &view), Ok(Party::Host(..)))
+    is_of_link || matches!(oracle.admit(here, false, &view), Ok(Party::Host(..)))
 }

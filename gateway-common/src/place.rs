@@ -41,7 +41,7 @@ impl PlaceKey {
 pub struct Place {
     /// Segment of the frames that arrive here.
     pub segment: u16,
-    /// Bits of [`Place::ROUTERS`].
+    /// Bits of [`Place::ROUTERS`] and [`Place::ROUTED`].
     pub flags: u16,
     /// Atom that stands for a sender of this segment that has no address of it: link-local
     /// and unspecified sources.
@@ -51,4 +51,7 @@ pub struct Place {
 impl Place {
     /// Router advertisements are accepted here.
     pub const ROUTERS: u16 = 1;
+    /// A router stands there that forwards between segments: a sender is of the segment of its address, whichever
+    /// that is, but the gateway's.
+    pub const ROUTED: u16 = 2;
 }

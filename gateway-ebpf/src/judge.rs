@@ -92,7 +92,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     if !readable {
         return Err(judgement.reason);
     }
-    let source = place::guard(&place, packet)?;
+    let source = place::guard(&place, packet, judgement)?;
     condition::look(&source);
     frame::forget();
     if found {
@@ -104,8 +104,8 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
             if connection.generation != config::generation() || condition::binds(connection) {
                 revalidate::revalidate(connection, judgement)?;
             }
-            if place::is_of_its_end(connection, slot, &place) {
-                place::settle(connection, slot, &link.place, &place);
+            if place::is_of_its_end(connection, slot, judgement.source) {
+                place::settle(connection, slot, &link.place, judgement.source);
                 return Ok(established(entry, packet, slot, judgement, now));
             }
             judgement.rule = NO_RULE;
@@ -113,6 +113,10 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     }
 
     if neighbour::is_link_control(packet, &destination, &place) {
+        if judgement.source != place.segment {
+            // No router passes these on.
+            return Err(Reason::Spoofed);
+        }
         return neighbour::control(context, link, packet, &place, now);
     }
     confine(&source, judgement)?;

@@ -1,7 +1,7 @@
 //! Where a frame comes from, and whether its sender belongs there.
 
 use gateway_common::connection::Connection;
-use gateway_common::place::{Place, PlaceKey};
+use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY};
 use gateway_common::reason::Reason;
 use gateway_common::table::Atom;
 
@@ -35,9 +35,9 @@ pub(crate) fn lookup(key: &PlaceKey) -> Option<Place> {
     unsafe { PLACES.get(key) }.copied()
 }
 
-/// Source guard: the atom of the sender, as which it is then judged.
+/// Source guard: the atom of the sender, as which it is then judged. Notes its segment.
 #[inline(always)]
-pub(crate) fn guard(place: &Place, packet: &Packet) -> Result<Atom, Reason> {
+pub(crate) fn guard(place: &Place, packet: &Packet, judgement: &mut Judgement) -> Result<Atom, Reason> {
     let atom = classify::atom(packet.source).ok_or(Reason::Internal)?;
     if atom.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
         let unspecified_v4 = atom.flags & Atom::UNSPECIFIED != 0 && frame::is_mapped(packet.source);
@@ -55,7 +55,15 @@ pub(crate) fn guard(place: &Place, packet: &Packet) -> Result<Atom, Reason> {
     if atom.flags & Atom::NEVER_SOURCE != 0 {
         return Err(Reason::Martian);
     }
-    if atom.segment == place.segment { Ok(atom) } else { Err(Reason::Spoofed) }
+    if atom.segment == place.segment {
+        return Ok(atom);
+    }
+    // Behind a router a sender is of its address's segment; the gateway's own do not come back.
+    if place.flags & Place::ROUTED != 0 && atom.segment != SEGMENT_GATEWAY {
+        judgement.source = atom.segment;
+        return Ok(atom);
+    }
+    Err(Reason::Spoofed)
 }
 
 /// Whether one side's packet comes from the place that is known for it.
@@ -69,27 +77,27 @@ pub(crate) fn is_known(connection: &Connection, slot: &Slot, place: &PlaceKey) -
     ifindex == place.ifindex && vlan == place.vlan && outer == place.outer
 }
 
-/// Whether a sender at `place` can be the end of the connection that its address names. A link-local
+/// Whether a sender of `segment` can be the end of the connection that its address names. A link-local
 /// address is good in every segment, and a host of another segment may bear the same; and what the gateway
 /// itself sends never arrives.
 #[inline(always)]
-pub(crate) fn is_of_its_end(connection: &Connection, slot: &Slot, place: &Place) -> bool {
+pub(crate) fn is_of_its_end(connection: &Connection, slot: &Slot, segment: u16) -> bool {
     if conntrack::from_initiator(connection, slot) {
-        connection.flags & Connection::GATEWAY == 0 && connection.segment[0] == place.segment
+        connection.flags & Connection::GATEWAY == 0 && connection.segment[0] == segment
     } else {
-        connection.ifindex[1] == 0 || connection.segment[1] == place.segment
+        connection.ifindex[1] == 0 || connection.segment[1] == segment
     }
 }
 
-/// Notes the place of one side, whose source address was found to belong there.
+/// Notes the place of one side, and its segment, whose source address was found to belong there.
 #[inline(always)]
-pub(crate) fn settle(connection: &mut Connection, slot: &Slot, key: &PlaceKey, place: &Place) {
+pub(crate) fn settle(connection: &mut Connection, slot: &Slot, key: &PlaceKey, segment: u16) {
     let initiator = conntrack::from_initiator(connection, slot);
     note(connection, initiator, key);
     if initiator {
-        connection.segment[0] = place.segment;
+        connection.segment[0] = segment;
     } else {
-        connection.segment[1] = place.segment;
+        connection.segment[1] = segment;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use gateway_common::place::PlaceKey;
+use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_MULTICAST, SEGMENT_UNKNOWN};
 use gateway_common::table::{Atom, NODE, RUN, node_slot};
 
 use crate::compile::image::{Image, NamedPlace};
@@ -101,13 +101,14 @@ impl<'i> Space<'i> {
         self.parties(set, |atom| Some(atom.destination))
     }
 
-    /// The first place where packets of a segment arrive.
+    /// The first place where packets of a segment arrive: its own, or one behind which a router forwards them.
     pub fn place_of(&self, segment: SegmentId) -> Option<&'i NamedPlace> {
         let PlaceKey { outer, vlan, .. } = PlaceKey::interface(0);
-        self.image
-            .places
-            .iter()
-            .find(|named| named.place.segment == segment.0 && (named.outer, named.vlan) != (outer, vlan))
+        let of_frames =
+            || self.image.places.iter().filter(|named| (named.outer, named.vlan) != (outer, vlan));
+        let own = of_frames().find(|named| named.place.segment == segment.0);
+        let is_sender = ![SEGMENT_GATEWAY, SEGMENT_MULTICAST, SEGMENT_UNKNOWN].contains(&segment.0);
+        own.or_else(|| of_frames().find(|named| is_sender && named.place.flags & Place::ROUTED != 0))
     }
 
     fn parties(&self, set: &AddressSet, class: impl Fn(&Atom) -> Option<u32>) -> Vec<Party> {

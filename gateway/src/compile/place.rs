@@ -9,15 +9,21 @@ use super::image::NamedPlace;
 /// Every place that the policy names, and for each interface the one that tells an unknown tag from
 /// an unknown interface ([`PlaceKey::interface`]). `link` is the link atom of each segment.
 pub(super) fn places(policy: &Policy, link: &[u32]) -> Vec<NamedPlace> {
-    let place = |segment: SegmentId| Place {
+    let place = |segment: SegmentId, routed: bool| Place {
         segment: segment.0,
-        flags: if policy.segment(segment).routers { Place::ROUTERS } else { 0 },
+        flags: (if policy.segment(segment).routers { Place::ROUTERS } else { 0 })
+            | (if routed { Place::ROUTED } else { 0 }),
         link_atom: link[usize::from(segment.0)],
     };
     let mut places = Vec::new();
     for interface in &policy.interfaces {
         let mut add = |outer, vlan, segment| {
-            places.push(NamedPlace { interface: interface.name.clone(), outer, vlan, place: place(segment) });
+            places.push(NamedPlace {
+                interface: interface.name.clone(),
+                outer,
+                vlan,
+                place: place(segment, interface.routed),
+            });
         };
         let PlaceKey { outer, vlan, .. } = PlaceKey::interface(0);
         add(outer, vlan, SegmentId::UNKNOWN);

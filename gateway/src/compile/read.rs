@@ -145,7 +145,7 @@ impl Image {
 
     /// Decides the packet that opens a connection at a time.
     pub fn decide_at(&self, now: u64, arrival: Arrival<'_>, packet: &PacketView) -> Option<Decision> {
-        let Some(place) = self.place(arrival) else {
+        let Some(mut place) = self.place(arrival) else {
             let PlaceKey { outer, vlan, .. } = PlaceKey::interface(0);
             let named = self.place(Arrival { outer, vlan, ..arrival });
             let reason = if named.is_some() { Reason::UnknownVlan } else { Reason::UnknownInterface };
@@ -160,6 +160,10 @@ impl Image {
         let (mut reason, rule) = match self.admit(place, source, destination, packet)? {
             Err(refused) => (refused, NO_RULE),
             Ok(sender) => {
+                if source.flags & (Atom::UNSPECIFIED | Atom::LINK_LOCAL) == 0 {
+                    // Behind a router that may be another one than the place's.
+                    place.segment = source.segment;
+                }
                 is_quarantined |= self.is_quarantined(now, sender);
                 let cell = self.lookup_at(now, sender, destination, packet.transport)?;
                 let reason = match cell {
@@ -210,7 +214,8 @@ impl Image {
             }
             return Some(Ok(*self.atoms.get(place.link_atom as usize)?));
         }
-        Some(if source.segment == place.segment { Ok(source) } else { Err(Reason::Spoofed) })
+        let is_routed = place.flags & Place::ROUTED != 0 && source.segment != SEGMENT_GATEWAY;
+        Some(if source.segment == place.segment || is_routed { Ok(source) } else { Err(Reason::Spoofed) })
     }
 }
 

@@ -225,7 +225,7 @@ fn a_model_that_refers_to_nothing_is_refused() {
 
 fn interface(kind: InterfaceKind) -> Interface {
     let origin = Origin { file: "test.yaml".into(), line: 1, column: 1 };
-    Interface { name: "port".to_owned(), kind, origin }
+    Interface { name: "port".to_owned(), kind, routed: false, origin }
 }
 
 #[test]

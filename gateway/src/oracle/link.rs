@@ -71,6 +71,6 @@ impl Oracle<'_> {
     /// Whether a host of segment `here` may say that an address is its own.
     pub(super) fn may_claim(self, here: SegmentId, address: IpAddr) -> bool {
         let view = PacketView { source: address, destination: address, transport: Transport::Other(0) };
-        is_link_local(address) || matches!(self.admit(here, &view), Ok(Party::Host(..)))
+        is_link_local(address) || matches!(self.admit(here, false, &view), Ok(Party::Host(..)))
     }
 }

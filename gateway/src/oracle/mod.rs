@@ -60,9 +60,11 @@ impl<'p> Oracle<'p> {
         };
         let destination = self.destination_segment(packet.destination);
         let mut is_quarantined = self.is_quarantined_address(packet.destination);
-        let (reason, rule) = match self.admit(here, packet) {
+        let mut from = here;
+        let (reason, rule) = match self.admit(here, self.is_routed(arrival), packet) {
             Err(reason) => (reason, None),
             Ok(sender) => {
+                from = sender.segment();
                 is_quarantined |= self.is_quarantined(sender);
                 match self.confine(sender, destination) {
                     Err(reason) => (reason, None),
@@ -70,7 +72,12 @@ impl<'p> Oracle<'p> {
                 }
             }
         };
-        self.settle(reason, rule, [here, destination], is_quarantined)
+        self.settle(reason, rule, [from, destination], is_quarantined)
+    }
+
+    /// Whether a router stands there that forwards between segments.
+    pub(super) fn is_routed(&self, arrival: Arrival<'_>) -> bool {
+        self.policy.interfaces.iter().any(|interface| interface.name == arrival.interface && interface.routed)
     }
 
     /// Segment of the place where a frame arrives.

@@ -114,7 +114,7 @@ impl Gateway {
     pub fn without_room(&self, now: u64, decision: Decision, packet: &Packet) -> Decision {
         let oracle = Oracle::new(&self.policy).at(now);
         let ends = [decision.source_segment, decision.destination_segment];
-        let sender = oracle.admit(ends[0], &packet.view());
+        let sender = oracle.admit(ends[0], false, &packet.view());
         let is_quarantined = oracle.is_quarantined_address(packet.destination)
             || sender.is_ok_and(|sender| oracle.is_quarantined(sender));
         oracle.settle(Reason::ConnectionTableFull, decision.rule, ends, is_quarantined)
@@ -137,7 +137,8 @@ impl Gateway {
         let sender = known.sender;
         let oracle = Oracle::new(&self.policy).at(now);
         is_quarantined |= sender.is_some_and(|sender| oracle.is_quarantined(sender));
-        oracle.settle(reason, rule, [here, destination_segment], is_quarantined)
+        let from = sender.map_or(here, Party::segment);
+        oracle.settle(reason, rule, [from, destination_segment], is_quarantined)
     }
 
     /// Notes a packet that the gateway itself sends: its connections get their replies.
@@ -191,7 +192,7 @@ impl Gateway {
             return Err(Reason::UnknownFragment);
         };
         let oracle = Oracle::new(&self.policy);
-        let sender = oracle.admit(here, &packet.view())?;
+        let sender = oracle.admit(here, oracle.is_routed(arrival), &packet.view())?;
         known.sender = Some(sender);
         let destination = self.policy.segment_of(packet.destination);
         if let Some(flow) = packet.flow()
@@ -231,7 +232,8 @@ impl Gateway {
         }
         let oracle = Oracle::new(&self.policy);
         if let Some(finding) = self.link_control(here, packet) {
-            return finding;
+            // No router passes these on.
+            return if sender.segment() == here { finding } else { Err(Reason::Spoofed) };
         }
         oracle.confine(sender, destination)?;
         match packet.payload {

@@ -20,6 +20,13 @@ pub enum Party {
 }
 
 impl Party {
+    /// Its segment.
+    pub const fn segment(self) -> SegmentId {
+        match self {
+            Self::Host(_, segment) | Self::Nameless(segment) => segment,
+        }
+    }
+
     /// Whether a rule's set names it.
     pub fn is_in(self, set: &AddressSet) -> bool {
         match self {
@@ -34,8 +41,9 @@ impl Oracle<'_> {
     ///
     /// Addresses that are nobody's are martians, and so is an IPv4-mapped one as a destination
     /// (RFC 4291, 2.5.5.2: never on the wire). Link-local and unspecified sources are good in every
-    /// segment, but 0.0.0.0 only as a DHCP client. All else must be an address of `here`.
-    pub fn admit(&self, here: SegmentId, packet: &PacketView) -> Result<Party, Reason> {
+    /// segment, but 0.0.0.0 only as a DHCP client. All else must be an address of `here`, or, behind a router that
+    /// forwards between segments (`routed`), of any segment but the gateway.
+    pub fn admit(&self, here: SegmentId, routed: bool, packet: &PacketView) -> Result<Party, Reason> {
         if is_never_source(packet.source) || is_mapped(packet.destination) {
             return Err(Reason::Martian);
         }
@@ -47,7 +55,9 @@ impl Oracle<'_> {
             return Ok(Party::Nameless(here));
         }
         match self.party(packet.source) {
-            Party::Host(_, segment) if segment != here => Err(Reason::Spoofed),
+            Party::Host(_, segment) if segment != here && !(routed && segment != SegmentId::GATEWAY) => {
+                Err(Reason::Spoofed)
+            }
             host => Ok(host),
         }
     }

@@ -87,7 +87,8 @@ fn policy() -> Policy {
         service("dhcp", vec![ServiceMatch::Udp { source: port(68), destination: port(67) }]),
     ];
     let flow = |name, to, service| rule(name, RuleKind::Flow, set(MODALITIES), set(to), vec![service]);
-    let interface = |name: &str, kind| Interface { name: name.to_owned(), kind, origin: origin() };
+    let interface =
+        |name: &str, kind| Interface { name: name.to_owned(), kind, routed: false, origin: origin() };
     Policy {
         interfaces: vec![
             interface("ct0", InterfaceKind::Access(SegmentId(MODALITIES))),

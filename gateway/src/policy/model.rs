@@ -98,6 +98,10 @@ pub struct Interface {
     pub name: String,
     /// What arrives on it.
     pub kind: InterfaceKind,
+    /// A router stands behind it that forwards between segments: a sender there is of the segment of its address,
+    /// whichever that is, but for the gateway's.
+    #[serde(default)]
+    pub routed: bool,
     /// Where it stands.
     pub origin: Origin,
 }

@@ -106,6 +106,12 @@ fn interfaces_name_vlans_or_segments() {
 }
 
 #[test]
+fn a_router_stands_behind_what_is_routed() {
+    let policy = policy("interfaces:\n  c: { access: 70, routed: true }\n  a: { access: 30 }");
+    assert_eq!(policy.interfaces.iter().map(|interface| interface.routed).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
 fn endpoints_are_segments_zones_groups_and_addresses() {
     let policy = policy(
         "devices: { pump-1: { segment: pumps, addresses: [10.10.70.1, 'fd00:70::1'] } }

@@ -59,6 +59,8 @@ record! {
             "untagged" untagged: Option<Text>,
             /// The world.
             "wan" wan: Option<bool>,
+            /// A router stands behind it that forwards between segments: senders of all of them arrive there.
+            "routed" routed: bool,
         }
     }
 }

@@ -352,7 +352,7 @@ impl Homes<'_> {
         *known.entry(source).or_insert_with(|| {
             let home = policy.segment_of(source);
             let view = PacketView { source, destination: source, transport: Transport::Other(0) };
-            let is_host = matches!(Oracle::new(policy).admit(home, &view), Ok(Party::Host(..)));
+            let is_host = matches!(Oracle::new(policy).admit(home, false, &view), Ok(Party::Host(..)));
             is_host && places.iter().any(|(segment, _)| *segment == Some(home))
         })
     }

@@ -334,8 +334,12 @@ fn interfaces(count: usize) -> impl Strategy<Value = Vec<Interface>> {
         2 => trunk.prop_map(|(outer, vlans)| InterfaceKind::Trunk { outer, vlans }),
         2 => Just(InterfaceKind::Wan),
     ];
-    vec(kind, 1..5 + count / 8).prop_map(|kinds| {
-        let named = |(index, kind)| Interface { name: format!("port{index}"), kind, origin: origin() };
+    let routed = prop::bool::weighted(0.2);
+    vec((kind, routed), 1..5 + count / 8).prop_map(|kinds| {
+        let named = |(index, (kind, routed))| {
+            let routed = routed && kind != InterfaceKind::Wan;
+            Interface { name: format!("port{index}"), kind, routed, origin: origin() }
+        };
         kinds.into_iter().enumerate().map(named).collect()
     })
 }

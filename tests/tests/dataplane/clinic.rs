@@ -58,6 +58,7 @@ pub(crate) fn policy(ports: &[u16]) -> Policy {
     let access = |name: &str, segment| Interface {
         name: name.to_owned(),
         kind: InterfaceKind::Access(segment),
+        routed: false,
         origin: origin(5),
     };
     Policy {

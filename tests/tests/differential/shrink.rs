@@ -112,6 +112,11 @@ impl Shrinker {
             self.reduce(|policy| policy.interfaces.retain(|interface| interface.name != name));
         }
         for index in 0..self.case.policy.interfaces.len() {
+            self.reduce(|policy| {
+                if let Some(interface) = policy.interfaces.get_mut(index) {
+                    interface.routed = false;
+                }
+            });
             if let InterfaceKind::Trunk { vlans, .. } = self.case.policy.interfaces[index].kind.clone() {
                 for vlan in vlans.into_keys() {
                     self.reduce(|policy| {

@@ -1,6 +1,6 @@
 //! A resolved policy as text: only what decides packets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clinigate::policy::model::{
@@ -15,6 +15,9 @@ pub(crate) struct Sketch {
     /// The four built-in ones first.
     segments: Vec<SegmentSketch>,
     interfaces: Vec<(String, InterfaceKind)>,
+    /// Interfaces behind which a router forwards between segments.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    routed: BTreeSet<String>,
     services: Vec<Vec<ServiceMatch>>,
     rules: Vec<RuleSketch>,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -86,10 +89,12 @@ impl Sketch {
             condition: rule.condition,
         };
         let has_own_timeouts = policy.settings.timeouts != Settings::default().timeouts;
+        let routed = policy.interfaces.iter().filter(|interface| interface.routed);
         let interface = |interface: &Interface| (interface.name.clone(), interface.kind.clone());
         Self {
             segments: policy.segments.iter().map(segment).collect(),
             interfaces: policy.interfaces.iter().map(interface).collect(),
+            routed: routed.map(|interface| interface.name.clone()).collect(),
             services: policy.services.iter().map(|service| service.matches.clone()).collect(),
             rules: policy.rules.iter().map(rule).collect(),
             midstream: policy.settings.midstream,
@@ -143,12 +148,16 @@ impl Sketch {
             [] => Settings::default().timeouts,
             own => own.try_into().map_err(|_| "one timeout for each state".to_owned())?,
         };
-        let interfaces = self.interfaces.into_iter();
+        let routed = self.routed;
+        let interfaces = self.interfaces.into_iter().map(|(name, kind)| {
+            let routed = routed.contains(&name);
+            Interface { name, kind, routed, origin: origin() }
+        });
         let segments: Result<_, String> = self.segments.into_iter().map(segment).collect();
         let rules: Result<_, String> = self.rules.into_iter().map(rule).collect();
         Ok(Policy {
             hash: "0".repeat(64),
-            interfaces: interfaces.map(|(name, kind)| Interface { name, kind, origin: origin() }).collect(),
+            interfaces: interfaces.collect(),
             segments: segments?,
             services: self.services.into_iter().map(service).collect(),
             rules: rules?,
@@ -175,6 +184,7 @@ impl Sketch {
         let mut parts = vec![
             lines("segments", self.segments.iter().map(json).collect()),
             lines("interfaces", self.interfaces.iter().map(json).collect()),
+            lines("routed", self.routed.iter().map(json).collect()),
             lines("services", self.services.iter().map(json).collect()),
             lines("rules", self.rules.iter().map(json).collect()),
         ];

@@ -47,6 +47,43 @@ fn promise_5_interface_and_tag_give_the_segment() {
     bench.frame("three tags", "t0", &three, drop(Reason::UnknownVlan));
 }
 
+/// A bump in the wire sees what the router behind it forwards: with the tag of the next segment, and the sender's address.
+#[test]
+fn promise_5_behind_a_router_a_sender_is_of_its_addresss_segment() {
+    let mut bench = Bench::new(&WARD.replace("b0: { access: 20 }", "b0: { access: 20, routed: true }"));
+    let syn = tcp("10.0.1.5", "10.0.2.5", (40_000, 104), SYN);
+    let ack = tcp("10.0.1.5", "10.0.2.5", (40_000, 104), ACK);
+    let answer = tcp("10.0.2.5", "10.0.1.5", (104, 40_000), SYN | ACK);
+    let store = ("alpha", "beta");
+    bench.frame_between("on its way to the router", "a0", &syn, pass(Reason::Flow, "store"), store);
+    bench.frame_between("coming from it", "b0", &syn, pass(Reason::Established, "store"), store);
+    bench.frame("the answer", "b0", &answer, pass(Reason::Established, "store"));
+    for interface in ["a0", "b0", "a0", "b0"] {
+        bench.frame_between(
+            "both ways, each time",
+            interface,
+            &ack,
+            pass(Reason::Established, "store"),
+            store,
+        );
+    }
+    bench.frame("forged before the router", "a0", &answer, drop(Reason::Spoofed));
+    let other = tcp("10.0.1.5", "10.0.2.5", (40_001, 104), SYN);
+    bench.frame_between("seen behind the router alone", "b0", &other, pass(Reason::Flow, "store"), store);
+    let forbidden = tcp("10.0.1.5", "10.0.2.5", (1, 445), SYN);
+    bench.frame_between("what no flow allows", "b0", &forbidden, drop(Reason::NoFlow), store);
+    let world = udp("203.0.113.9", "10.0.2.5", (1, 53));
+    bench.frame_between("the world", "b0", &world, drop(Reason::NoFlow), ("wan", "beta"));
+    bench.frame("the gateway's own", "b0", &udp("10.0.1.1", "10.0.2.5", (1, 53)), drop(Reason::Spoofed));
+    bench.frame("nobody's", "b0", &udp("127.0.0.1", "10.0.2.5", (1, 53)), drop(Reason::Martian));
+    bench.frame(
+        "ARP for another segment",
+        "b0",
+        &arp(1, SENDER, "10.0.1.5", "10.0.2.5"),
+        drop(Reason::SpoofedNeighbour),
+    );
+}
+
 #[test]
 fn promise_5_a_source_belongs_to_its_segment() {
     let mut bench = Bench::ward();

@@ -86,6 +86,7 @@ impl Names {
 pub(super) fn compare(old: &Policy, new: &Policy, names: &Names) -> Vec<Setup> {
     let mut found = Vec::new();
     interfaces(old, new, names, &mut found);
+    routed(old, new, &mut found);
     addresses(old, new, names, &mut found);
     segments(old, new, names, &mut found);
     settings(old, new, &mut found);
@@ -123,6 +124,22 @@ fn interfaces(old: &Policy, new: &Policy, names: &Names, found: &mut Vec<Setup>)
             _ => continue,
         };
         found.push(Setup { what: format!("segment of {}: {what}", place_words(place)), effect });
+    }
+}
+
+/// Interfaces behind which a router forwards between segments, or no longer.
+fn routed(old: &Policy, new: &Policy, found: &mut Vec<Setup>) {
+    for interface in &new.interfaces {
+        let before = old.interfaces.iter().find(|before| before.name == interface.name);
+        if before.is_none_or(|before| before.routed == interface.routed) {
+            continue;
+        }
+        let (what, effect) = if interface.routed {
+            ("senders of every segment are accepted", Effect::WIDENS)
+        } else {
+            ("senders of its own segments alone are accepted", Effect::NARROWS)
+        };
+        found.push(Setup { what: format!("interface {}: {what}", interface.name), effect });
     }
 }
 

@@ -26,7 +26,7 @@ fn allows(policy: &Policy, near: &str, packet: &PacketView) -> bool {
         home => home,
     };
     let destination = oracle.destination_segment(packet.destination);
-    match oracle.admit(home, packet) {
+    match oracle.admit(home, false, packet) {
         Ok(sender) if oracle.confine(sender, destination).is_ok() && home != nowhere => {
             oracle.rule(sender, oracle.party(packet.destination), packet.transport).0 == Reason::Flow
         }
@@ -50,7 +50,7 @@ fn count(
     let oracle = Oracle::new(policy);
     // Only to sort out sources that nobody can have; the segment does not matter for that.
     let home = policy.segment_of(packet.source);
-    let Ok(sender) = oracle.admit(home, packet) else { return 0 };
+    let Ok(sender) = oracle.admit(home, false, packet) else { return 0 };
     let to_gateway = policy.segment_of(packet.destination) == SegmentId::GATEWAY;
     let products = changes.iter().flat_map(|change| &change.products);
     let has = |product: &&Product| {

@@ -44,6 +44,13 @@ pub(super) fn limits(policy: &Policy, places: &Places<'_>, state: State) -> Vec<
         );
         limits.push(Limit::at(&lost.interface.origin, what));
     }
+    for interface in policy.interfaces.iter().filter(|interface| interface.routed) {
+        let what = format!(
+            "`{}`: what a router forwards to it from other segments is dropped as spoofed; the ruleset does not know `routed`",
+            interface.name
+        );
+        limits.push(Limit::at(&interface.origin, what));
+    }
     for interface in &policy.interfaces {
         if let InterfaceKind::Trunk { outer, .. } = interface.kind {
             let name = &interface.name;

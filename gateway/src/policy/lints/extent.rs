@@ -164,6 +164,15 @@ fn places(policy: &Policy) -> Vec<usize> {
             }
             InterfaceKind::Wan => places[usize::from(SegmentId::WAN.0)] += 1,
         }
+        if interface.routed {
+            // Senders of every segment arrive there.
+            for (place, index) in places.iter_mut().zip(0..) {
+                *place += usize::from(
+                    ![SegmentId::GATEWAY, SegmentId::MULTICAST, SegmentId::UNKNOWN]
+                        .contains(&SegmentId(index)),
+                );
+            }
+        }
     }
     places
 }

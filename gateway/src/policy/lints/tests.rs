@@ -55,7 +55,8 @@ fn service(name: &str, matches: Vec<ServiceMatch>) -> Service {
 /// Segments `a` (10.0.1.0/24) and `b` (10.0.2.0/24) on interfaces of their own, and the world;
 /// services udp 0 to 3, each of that number, and number 4, TCP.
 fn policy(rules: Vec<Rule>) -> Policy {
-    let interface = |name: &str, kind| Interface { name: name.to_owned(), kind, origin: origin(1) };
+    let interface =
+        |name: &str, kind| Interface { name: name.to_owned(), kind, routed: false, origin: origin(1) };
     let builtin = ["wan", "gateway", "multicast", "unknown"].map(|name| segment(name, Ranges::default(), 0));
     let mut segments = builtin.to_vec();
     segments.push(segment("a", addresses(0x0100, 0x01ff), 2));

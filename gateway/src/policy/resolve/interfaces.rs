@@ -24,7 +24,13 @@ impl Resolver {
             let kind = text.as_ref().and_then(|text| self.interface_kind(name, text));
             if let Some(kind) = kind {
                 let origin = name.place.origin();
-                self.policy.interfaces.push(Interface { name: name.value.clone(), kind, origin });
+                let routed = text.as_ref().is_some_and(|text| text.routed);
+                if routed && kind == InterfaceKind::Wan {
+                    let message = format!("interface `{}` is the world, and `routed`", name.as_str());
+                    let diagnostic = Diagnostic::error("interface-kind", name.place.clone(), message);
+                    self.report(diagnostic.expected("`routed` belongs to `access` and `trunk`"));
+                }
+                self.policy.interfaces.push(Interface { name: name.value.clone(), kind, routed, origin });
             }
         }
     }

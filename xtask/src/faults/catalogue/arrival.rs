@@ -70,8 +70,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "source-guard-missing",
         file: "gateway-ebpf/src/place.rs",
-        right: "if atom.segment == place.segment { Ok(atom) } else { Err(Reason::Spoofed) }",
-        wrong: "Ok(atom)",
+        right: "    Err(Reason::Spoofed)\n}",
+        wrong: "    Ok(atom)\n}",
         breaks: "A host may send from addresses of another segment",
         near: ("packets", "places::promise_5_a_source_belongs_to_its_segment"),
     },
