@@ -260,8 +260,7 @@ pub(super) fn forwarding(
 fn settle_offloads(targets: &[Target]) -> Result<Vec<(String, &'static str)>, DataplaneError> {
     let mut offloads = Vec::new();
     for target in targets {
-        let off = offload::settle(&target.name)?;
-        offloads.extend(off.into_iter().map(|feature| (target.name.clone(), feature)));
+        offloads.extend(offload::settle(target)?);
     }
     Ok(offloads)
 }

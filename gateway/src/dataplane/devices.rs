@@ -14,6 +14,8 @@ use super::netlink::{self, LINK_HEADER, MESSAGE_HEADER, attributes, number};
 pub(super) struct Device {
     /// Hardware address; zeros where it has none of Ethernet's length.
     pub(super) mac: [u8; 6],
+    /// Index of the bond, bridge or VRF that it is a member of.
+    pub(super) master: Option<u32>,
     /// What it is above, where it is a VLAN device.
     pub(super) vlan: Option<Vlan>,
     /// Largest packet, in bytes.
@@ -37,6 +39,7 @@ pub(super) struct Vlan {
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_INFO_KIND: u16 = 1;
@@ -70,6 +73,15 @@ pub(super) fn list() -> io::Result<BTreeMap<u32, Device>> {
     }
 }
 
+/// Names of the members of a bond; none where the device is something else.
+pub(super) fn members(index: u32) -> io::Result<Vec<String>> {
+    let devices = list()?;
+    let members = devices.iter().filter(|(_, device)| device.master == Some(index));
+    // One that is gone by now needs nothing.
+    let names = members.filter_map(|(member, _)| nix::net::if_::if_indextoname(*member).ok());
+    Ok(names.filter_map(|name| name.into_string().ok()).collect())
+}
+
 /// Takes over what one datagram lists; whether it was the last.
 fn parse(mut bytes: &[u8], devices: &mut BTreeMap<u32, Device>) -> io::Result<bool> {
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
@@ -101,7 +113,8 @@ fn device(body: &[u8]) -> Option<(u32, Device)> {
     let lower = find(IFLA_LINK).filter(|_| find(IFLA_LINK_NETNSID).is_none()).and_then(number);
     let vlan = lower.zip(find(IFLA_LINKINFO)).and_then(|(lower, info)| vlan(lower, info));
     let word = |wanted| find(wanted).and_then(number).unwrap_or_default();
-    Some((index, Device { mac, vlan, mtu: word(IFLA_MTU), queues: word(IFLA_NUM_RX_QUEUES) }))
+    let master = find(IFLA_MASTER).and_then(number);
+    Some((index, Device { mac, master, vlan, mtu: word(IFLA_MTU), queues: word(IFLA_NUM_RX_QUEUES) }))
 }
 
 fn vlan(lower: u32, info: &[u8]) -> Option<Vlan> {
@@ -154,7 +167,14 @@ mod tests {
         let elsewhere = attribute(IFLA_LINK_NETNSID, &[0; 4]);
         let info = attribute(IFLA_LINKINFO, &info.concat());
         [
-            link(5, &[address.clone(), attribute(IFLA_MTU, &1500_u32.to_ne_bytes())]),
+            link(
+                5,
+                &[
+                    address.clone(),
+                    attribute(IFLA_MTU, &1500_u32.to_ne_bytes()),
+                    attribute(IFLA_MASTER, &12_u32.to_ne_bytes()),
+                ],
+            ),
             link(7, &[address.clone(), lower.clone(), info.clone()]),
             link(8, &[lower, info, elsewhere]),
         ]
@@ -169,9 +189,9 @@ mod tests {
         let mac = [2, 0, 0, 0, 0, 9];
         let vlan = Some(Vlan { lower: 5, identifier: 70, service: true });
         let expected = [
-            (5, Device { mac, vlan: None, mtu: 1500, queues: 0 }),
-            (7, Device { mac, vlan, mtu: 0, queues: 0 }),
-            (8, Device { mac: [0; 6], vlan: None, mtu: 0, queues: 0 }),
+            (5, Device { mac, master: Some(12), vlan: None, mtu: 1500, queues: 0 }),
+            (7, Device { mac, master: None, vlan, mtu: 0, queues: 0 }),
+            (8, Device { mac: [0; 6], master: None, vlan: None, mtu: 0, queues: 0 }),
         ];
         assert_eq!(devices, BTreeMap::from(expected));
     }

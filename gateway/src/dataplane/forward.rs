@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn device(vlan: Option<Vlan>) -> Device {
-        Device { mac: GATEWAY, vlan, mtu: 1500, queues: 1 }
+        Device { mac: GATEWAY, master: None, vlan, mtu: 1500, queues: 1 }
     }
 
     fn manifest(interfaces: &[&str]) -> Manifest {

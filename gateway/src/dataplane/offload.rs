@@ -4,6 +4,8 @@
 //! a tag that does not belong there would go unnoticed), and one that merges TCP
 //! segments hands over frames that nobody sent.
 
+use super::attach::Target;
+use super::devices;
 use super::error::DataplaneError;
 use super::ethtool::Ethtool;
 
@@ -25,8 +27,20 @@ const HIDING: [Hiding; 4] = [
     Hiding { name: "rx-gro-hw", option: "rx-gro-hw", what: MERGES },
 ];
 
-/// Turns off what must be off on `interface`; returns what `ethtool -K` calls each.
-pub(super) fn settle(interface: &str) -> Result<Vec<&'static str>, DataplaneError> {
+/// Turns off what must be off on an interface and, where it is a bond, on its links, which receive for it: each with what
+/// `ethtool -K` calls it.
+pub(super) fn settle(target: &Target) -> Result<Vec<(String, &'static str)>, DataplaneError> {
+    let members = devices::members(target.ifindex);
+    let mut off = Vec::new();
+    for name in members.map_err(DataplaneError::bpf("cannot list the network devices"))? {
+        off.extend(turn_off(&name)?.into_iter().map(|feature| (name.clone(), feature)));
+    }
+    off.extend(turn_off(&target.name)?.into_iter().map(|feature| (target.name.clone(), feature)));
+    Ok(off)
+}
+
+/// Turns off what must be off on one device.
+fn turn_off(interface: &str) -> Result<Vec<&'static str>, DataplaneError> {
     let failed = DataplaneError::bpf(format!("cannot ask for the offloads of {interface}"));
     let ethtool = Ethtool::open(interface).map_err(failed)?;
     let failed = DataplaneError::bpf(format!("cannot ask for the offloads of {interface}"));

@@ -14,6 +14,8 @@ pub struct Reconciled {
     pub missing: Vec<String>,
     /// Interfaces that could not be attached, and why.
     pub failed: Vec<(String, DataplaneError)>,
+    /// Offloads that had been turned on and hide frames, and were turned off again: interface and ethtool's name.
+    pub offloads: Vec<(String, &'static str)>,
     /// The gateway's own addresses are not those that the policy in force was compiled with: compile
     /// and apply it again.
     pub addresses_changed: bool,
@@ -37,6 +39,13 @@ impl Dataplane {
             let forwarding = apply::forwarding(&force.active.manifest, &places, &targets)?;
             force.generation.set_forwarding(&forwarding)?;
         }
+        for target in &targets {
+            // Somebody may have turned on again what hides frames.
+            match offload::settle(target) {
+                Ok(off) => reconciled.offloads.extend(off),
+                Err(error) => reconciled.failed.push((target.name.clone(), error)),
+            }
+        }
         let Some(programs) = self.programs()? else { return Ok(reconciled) };
         let links = Links::read(&self.pins)?;
         if links.are_converged(&targets, &programs) {
@@ -45,10 +54,11 @@ impl Dataplane {
         force.generation.set_places(&places)?;
         let mut journal = Journal::default();
         for target in &targets {
-            let settled = offload::settle(&target.name);
-            let attached = settled.and_then(|_| {
-                attach::converge(&self.pins, &links, target, &programs, self.options.xdp_mode, &mut journal)
-            });
+            if reconciled.failed.iter().any(|(name, _)| *name == target.name) {
+                continue;
+            }
+            let mode = self.options.xdp_mode;
+            let attached = attach::converge(&self.pins, &links, target, &programs, mode, &mut journal);
             if let Err(error) = attached {
                 reconciled.failed.push((target.name.clone(), error));
             }

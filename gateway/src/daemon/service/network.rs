@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::super::history::Cause;
 use super::error::{ChangeError, chain};
@@ -44,6 +44,9 @@ impl Service {
             info!(interfaces = reconciled.attached.join(" "), "attached to interfaces that came back");
             self.tell_names();
             self.warn_of_generic_mode();
+        }
+        for (interface, feature) in &reconciled.offloads {
+            warn!(interface, "turned off {feature} again: it hides frames from the programs");
         }
         let mut trouble: Vec<String> =
             reconciled.missing.iter().map(|name| format!("interface {name} does not exist")).collect();
