@@ -1,5 +1,6 @@
 //! The reference hospital of `policies/hospital`, as hosts in namespaces: one access port of the
-//! gateway for each segment, a trunk, and the world behind a WAN port.
+//! gateway for each segment, a trunk, and the world behind a WAN port; or, on kernels that have what it takes,
+//! wired up as other hospitals are ([`Deployment`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,6 +12,9 @@ use crate::run::Run;
 use crate::switch::Switch;
 
 mod annex;
+mod deployment;
+
+pub use deployment::{Deployment, HEARTBEAT, has_cards, is_possible, vlan_device};
 
 /// Interface of every host.
 pub const HOST_INTERFACE: &str = "eth0";
@@ -150,6 +154,8 @@ pub struct Hospital {
     hosts: Vec<Host>,
     /// The router of the provider: between the gateway and the world.
     pub provider: Namespace,
+    /// The router of the segments, where the gateway is not.
+    pub core: Option<Namespace>,
     /// What joins the trunk with the hosts of the second building.
     bridge: Option<Switch>,
     // Dropped last: it removes what the namespaces leave.
@@ -157,30 +163,40 @@ pub struct Hospital {
 }
 
 impl Hospital {
-    /// Builds it.
+    /// Builds it with a port of the gateway for each segment.
     pub fn build() -> Result<Self> {
+        Self::deployed(Deployment::Ports)
+    }
+
+    /// Builds it.
+    pub fn deployed(deployment: Deployment) -> Result<Self> {
         let run = Run::new()?;
         let gateway = run.namespace("gateway")?;
         gateway.sysctl("ipv4/ip_forward", "1")?;
         gateway.sysctl("ipv6/conf/all/forwarding", "1")?;
+        let switch = run.namespace("switch")?;
+        let core = deployment.prepare(&run, &gateway, &switch)?;
         let mut hosts = Vec::new();
         for site in SITES {
-            let host = inside(&run, &gateway, *site);
+            let host = match deployment {
+                Deployment::Ports => inside(&run, &gateway, *site),
+                deployment => deployment::switched(&run, deployment, &switch, *site),
+            };
             hosts.push(host.with_context(|| format!("cannot build the host {}", site.host))?);
         }
-        let switch = run.namespace("switch")?;
-        wire(&end(&gateway, TRUNK, mac(1, 1), &[]), &end(&switch, HOST_INTERFACE, mac(1, 2), &[]))?;
         let provider = run.namespace("provider")?;
         provider.sysctl("ipv4/ip_forward", "1")?;
         provider.sysctl("ipv6/conf/all/forwarding", "1")?;
+        let router = core.as_ref().unwrap_or(&gateway);
         wire(
-            &end(&gateway, WAN, mac(2, 1), &[(WAN_V4.into(), 24), (WAN_V6.into(), 64)]),
+            &end(router, WAN, mac(2, 1), &[(WAN_V4.into(), 24), (WAN_V6.into(), 64)]),
             &end(&provider, CUSTOMER, mac(2, 2), &[(PROVIDER_V4.into(), 24), (PROVIDER_V6.into(), 64)]),
         )?;
-        gateway.batch(&[
+        router.batch(&[
             format!("route add default via {PROVIDER_V4}"),
             format!("route add ::/0 via {PROVIDER_V6}"),
         ])?;
+        deployment.finish(&gateway)?;
         provider.batch(&[
             format!("route add 10.0.0.0/8 via {WAN_V4}"),
             format!("route add fd00::/16 via {WAN_V6}"),
@@ -190,9 +206,10 @@ impl Hospital {
             let plan = Plan { name: host, segment: "wan", link, length, host: (v4, v6) };
             hosts.push(plan.build(run.namespace(host)?, &provider, host, router)?);
         }
-        let namespaces = hosts.iter().map(|host| &host.namespace).chain([&gateway, &switch, &provider]);
+        let namespaces =
+            hosts.iter().map(|host| &host.namespace).chain([&gateway, &switch, &provider]).chain(&core);
         namespaces.into_iter().try_for_each(Namespace::wait_up)?;
-        Ok(Self { gateway, switch, hosts, provider, bridge: None, run })
+        Ok(Self { gateway, switch, hosts, provider, core, bridge: None, run })
     }
 
     /// A host by its name.

@@ -13,9 +13,8 @@ const SITES: &[Site] =
     &[site("mr-2", "modalities-b", "mr2", 41, 22), site("analyser-2", "analysers", "analyser2", 61, 22)];
 
 impl Hospital {
-    /// Adds the hosts of the second building, and the switch that their trunk ends in.
+    /// Adds the hosts of the second building, and the switch that their trunk ends in. Call [`Self::let_hosts_poll`] before.
     pub fn open_annex(&mut self) -> Result<()> {
-        self.let_hosts_poll()?;
         for site in SITES {
             let host = self.annexed(*site);
             self.hosts.push(host.with_context(|| format!("cannot build the host {}", site.host))?);
@@ -54,7 +53,7 @@ impl Hospital {
     }
 
     /// A veth takes redirected frames only where its other end polls, as network cards always do.
-    fn let_hosts_poll(&self) -> Result<()> {
+    pub fn let_hosts_poll(&self) -> Result<()> {
         let inside = self.hosts.iter().map(|host| (&host.namespace, HOST_INTERFACE));
         let others = [(&self.switch, HOST_INTERFACE), (&self.provider, super::CUSTOMER)];
         for (namespace, interface) in inside.chain(others) {

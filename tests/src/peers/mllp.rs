@@ -3,6 +3,8 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -46,6 +48,28 @@ pub fn send(to: SocketAddr, control_id: &str, wait: Duration) -> Result<()> {
         "acknowledgement without {expected}: {answer:?}"
     );
     Ok(())
+}
+
+/// Sends a message every `pause` over one connection until `stop`; returns how many were acknowledged.
+///
+/// # Errors
+/// Where the connection does not come about, ends, or an acknowledgement takes longer than `wait`.
+pub fn converse(to: SocketAddr, pause: Duration, wait: Duration, stop: &AtomicBool) -> Result<u64> {
+    let stream = TcpStream::connect_timeout(&to, wait).context("no connection")?;
+    stream.set_read_timeout(Some(wait))?;
+    let mut reader = BufReader::new(stream);
+    let mut acknowledged = 0;
+    while !stop.load(Ordering::Relaxed) {
+        reader
+            .get_mut()
+            .write_all(&framed(b"MSH|^~\\&|HIS|HOSPITAL|ENGINE|HOSPITAL|||ADT^A08|RUNNING|P|2.5\r"))?;
+        let answer = read_message(&mut reader).with_context(|| format!("after {acknowledged} messages"))?;
+        let answer = String::from_utf8(answer.context("connection closed")?)?;
+        ensure!(answer.contains("MSA|AA|RUNNING"), "an acknowledgement of something else: {answer:?}");
+        acknowledged += 1;
+        thread::sleep(pause);
+    }
+    Ok(acknowledged)
 }
 
 /// The next message, without its frame; `None` at the end of the stream.
@@ -106,7 +130,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use std::io::Read as _;
-    use std::thread;
 
     use super::*;
 

@@ -34,7 +34,8 @@ const NEEDED: [Needed; 10] = [
 ];
 
 /// What virtual machines take besides.
-const NEEDED_BY_VMS: [Needed; 4] = [
+const NEEDED_BY_VMS: [Needed; 5] = [
+    Needed { command: "keepalived", package: "keepalived", purpose: "gateways in pairs" },
     Needed { command: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "other kernels" },
     Needed {
         command: "setpriv",

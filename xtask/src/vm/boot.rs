@@ -20,6 +20,9 @@ const GUEST: &str = "@guest ";
 /// What the test that measures programs puts before their sizes (`tests/tests/instructions.rs`).
 const SIZES: &str = "@sizes ";
 
+/// Pairs of network cards, each joined by a cable: a driver with native XDP, and one without.
+const NICS: [[&str; 2]; 2] = [["virtio-net-pci", "virtio-net-pci"], ["e1000", "virtio-net-pci"]];
+
 const QEMU: &str = "qemu-system-x86_64";
 
 /// How a boot ended.
@@ -104,6 +107,14 @@ fn command(kernel: &Kernel, filesystem: &Path) -> Command {
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     // A network card whose other end nobody has.
     qemu.args(["-netdev", "hubport,id=alone,hubid=0", "-device", "virtio-net-pci,netdev=alone"]);
+    for (hub, pair) in NICS.iter().enumerate() {
+        for (end, model) in pair.iter().enumerate() {
+            qemu.arg("-netdev").arg(format!("hubport,id=hub{hub}end{end},hubid={}", hub + 1));
+            // The deployments know them by these addresses.
+            qemu.arg("-device")
+                .arg(format!("{model},netdev=hub{hub}end{end},mac=02:c9:aa:00:0{hub}:0{end},romfile="));
+        }
+    }
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(filesystem);
     // A panic reboots at once, which `-no-reboot` makes an end.
     qemu.args(["-append", "console=ttyS0 panic=-1 loglevel=5 rdinit=/init"]);

@@ -16,8 +16,8 @@ use crate::faults::programs::VARIABLE as OBJECT;
 use crate::process;
 
 /// Commands of the distribution that tests call.
-const TOOLS: [&str; 9] =
-    ["ip", "bridge", "tc", "ethtool", "nft", "storescp", "storescu", "echoscu", "dump2dcm"];
+const TOOLS: [&str; 10] =
+    ["ip", "bridge", "tc", "ethtool", "nft", "storescp", "storescu", "echoscu", "dump2dcm", "keepalived"];
 
 /// Folders of the workspace that tests read at run time.
 const READ_BY_TESTS: [&str; 2] = ["policies", "tests"];

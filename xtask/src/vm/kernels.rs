@@ -1,4 +1,5 @@
-//! Which kernels there are, and where: Debian's for clouds, small and without drivers for real machines.
+//! Which kernels there are, and where: Debian's for clouds, small and without drivers for real machines; with `-full`
+//! behind its name, the one with all drivers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,10 @@ const SUITES: [&str; 3] = ["bookworm", "trixie", "trixie-backports"];
 /// What Debian calls the packages of such kernels: `linux-image-<release>-cloud-amd64`.
 const IMAGE: &str = "linux-image-";
 const FLAVOUR: &str = "-cloud-amd64";
+/// And those with all drivers: `linux-image-<release>-amd64`.
+const FULL_FLAVOUR: &str = "-amd64";
+/// What asks for one of those.
+const FULL: &str = "-full";
 
 /// A kernel that is unpacked.
 pub(super) struct Kernel {
@@ -91,10 +96,11 @@ fn fetch(apt: &PrivateApt, asked: &str) -> Result<()> {
 /// The newest release of a series (`6.12`) or of a suite (`trixie-backports`).
 fn newest(apt: &PrivateApt, asked: &str) -> Result<String> {
     let names = apt.names(IMAGE)?;
+    let (asked, is_full) = asked.strip_suffix(FULL).map_or((asked, false), |asked| (asked, true));
     let mut releases: Vec<&str> = names
         .iter()
         .filter_map(|name| name.strip_prefix(IMAGE))
-        .filter(|release| release.ends_with(FLAVOUR))
+        .filter(|release| is_of_flavour(release, is_full))
         .filter(|release| release.starts_with(|first: char| first.is_ascii_digit()))
         .filter(|release| SUITES.contains(&asked) || is_of_series(release, asked))
         .collect();
@@ -109,6 +115,12 @@ fn newest(apt: &PrivateApt, asked: &str) -> Result<String> {
         }
     }
     bail!("Debian's archive has no cloud kernel {asked} in {}", SUITES.join(", "))
+}
+
+fn is_of_flavour(release: &str, is_full: bool) -> bool {
+    let rest = release.strip_suffix(if is_full { FULL_FLAVOUR } else { FLAVOUR });
+    // Others have one more word before the architecture: `-cloud`, `-rt`.
+    rest.is_some_and(|rest| !is_full || rest.ends_with(|last: char| last.is_ascii_digit()))
 }
 
 fn is_of_series(release: &str, series: &str) -> bool {
@@ -137,6 +149,9 @@ mod tests {
             releases.map(|release| release.split('-').next()),
             [Some("6.1.0"), Some("6.12.90+deb13.1"), Some("6.12.107+deb13")]
         );
+        assert!(is_of_flavour("6.1.0-50-cloud-amd64", false) && !is_of_flavour("6.1.0-50-cloud-amd64", true));
+        assert!(is_of_flavour("6.12.107+deb13-amd64", true) && !is_of_flavour("6.12.107+deb13-amd64", false));
+        assert!(!is_of_flavour("6.1.0-50-rt-amd64", true));
         assert!(is_of_series("6.1.0-50-cloud-amd64", "6.1"));
         assert!(!is_of_series("6.12.107+deb13-cloud-amd64", "6.1"));
         assert!(is_of_series("7.3.4+deb13-cloud-amd64", "7"));

@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 use crate::process;
 
 /// What tests and deployments use, where it is not built in.
-const WANTED: [&str; 22] = [
+const WANTED: [&str; 23] = [
     "virtio_pci",
     "virtio_net",
+    "e1000",
     "veth",
     "dummy",
     "tun",

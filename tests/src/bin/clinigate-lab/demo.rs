@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clinigate_tests::dicom::Image;
-use clinigate_tests::hospital::Hospital;
+use clinigate_tests::hospital::{Deployment, Hospital};
 use clinigate_tests::metrics::Metrics;
 use clinigate_tests::policy;
 use clinigate_tests::run::{self, clean_on_exit};
 use clinigate_tests::service::{self, Setting};
 
 use crate::attempts::{Scene, Seen};
-use crate::expectations::{self, Expectation, Expected};
+use crate::expectations::{self, Expectation, Expected, Group};
 use crate::growth::Growth;
 use crate::peers::Servers;
 use crate::table::{self, Row};
@@ -53,6 +53,9 @@ pub(crate) struct Demo {
     /// Who forwards: with `xdp` a second building is there, too, behind a trunk
     #[arg(long, value_enum, value_name = "WHO", default_value_t = Forwarding::Kernel)]
     forwarding: Forwarding,
+    /// How the hospital is wired up; all but `ports` take bridges and VLAN devices in the kernel
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Deployment::Ports)]
+    deployment: Deployment,
     /// The policy, if not the reference hospital's
     #[arg(long, value_name = "DIR")]
     policy: Option<PathBuf>,
@@ -73,16 +76,19 @@ impl Demo {
         clean_on_exit()?;
         run::clean()?;
         let binary = if self.without { None } else { Some(self.binary()?) };
-        let mut hospital = Hospital::build()?;
-        let mut groups = expectations::all();
+        let mut hospital = Hospital::deployed(self.deployment)?;
+        let mut groups = expectations::of(self.deployment);
         if self.forwarding == Forwarding::Xdp {
-            hospital.open_annex()?;
-            groups.push(expectations::annex());
+            hospital.let_hosts_poll()?;
+            if self.deployment == Deployment::Ports {
+                hospital.open_annex()?;
+                groups.push(expectations::annex());
+            }
         }
         let servers = Servers::start(&hospital)?;
         let image = Image::generate(hospital.run().directory())?;
         let scene = Scene { hospital, servers, image };
-        let Some(binary) = binary else { return try_unprotected(&scene) };
+        let Some(binary) = binary else { return try_unprotected(&scene, &groups) };
         let setting = Setting::new(&scene.hospital, binary);
         let policy = self.policy(&scene.hospital)?;
         if self.watch {
@@ -121,12 +127,18 @@ impl Demo {
         };
         let directory =
             directory.canonicalize().with_context(|| format!("no policy in {}", directory.display()))?;
-        if self.forwarding == Forwarding::Kernel {
+        let interfaces = self.deployment.interfaces();
+        if self.forwarding == Forwarding::Kernel && interfaces.is_none() {
             return Ok(directory);
         }
         let copy = hospital.run().directory().join("policy");
         policy::copy(&directory, &copy)?;
-        fs::write(copy.join("forwarding.yaml"), "settings: { forwarding: xdp }\n")?;
+        if self.forwarding == Forwarding::Xdp {
+            fs::write(copy.join("forwarding.yaml"), "settings: { forwarding: xdp }\n")?;
+        }
+        if let Some(interfaces) = interfaces {
+            fs::write(copy.join("interfaces.yaml"), interfaces)?;
+        }
         Ok(copy)
     }
 }
@@ -235,11 +247,11 @@ fn nothing_else_dropped(setting: &Setting, first: &Metrics, expected: u64) -> Re
 }
 
 /// Tries everything with no Clinigate in the way.
-fn try_unprotected(scene: &Scene) -> Result<ExitCode> {
+fn try_unprotected(scene: &Scene, groups: &[Group]) -> Result<ExitCode> {
     let mut tally = Tally::default();
     table::say("hospital is up, nothing protects it: all must pass, the forbidden too")?;
     table::head()?;
-    for group in expectations::all().iter().filter(|group| !group.counters_only) {
+    for group in groups.iter().filter(|group| !group.counters_only) {
         table::group(group.title)?;
         for expectation in &group.expectations {
             let seen = (expectation.attempt)(scene);

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::Result;
 use clinigate_tests::frames::{self, ETHERNET, Packet};
+use clinigate_tests::hospital::Deployment;
 use etherparse::IpNumber;
 use gateway_common::reason::Reason;
 
@@ -23,6 +24,8 @@ pub(crate) struct Expectation {
     pub(crate) attempt: fn(&Scene) -> Result<Seen>,
     /// Why it would be stopped without Clinigate too; `None`: it would pass.
     pub(crate) stopped_anyway: Option<&'static str>,
+    /// Where there is nothing to try: the frame or its addressee does not get that far.
+    pub(crate) not_with: &'static [Deployment],
 }
 
 /// What is to come of an attempt.
@@ -60,6 +63,15 @@ const SCANNED: &[&str] = &["his", "integration", "pacs", "ris", "mr-1", "viewer"
 /// All of the demo.
 pub(crate) fn all() -> Vec<Group> {
     vec![care(), bedside(), attacks(), outside(), forgeries(), trunk()]
+}
+
+/// All of the demo that can be tried in a deployment.
+pub(crate) fn of(deployment: Deployment) -> Vec<Group> {
+    let mut groups = all();
+    for group in &mut groups {
+        group.expectations.retain(|expectation| !expectation.not_with.contains(&deployment));
+    }
+    groups
 }
 
 /// What is tried besides, where XDP forwards: real programs across the trunk.
@@ -133,10 +145,14 @@ fn care() -> Group {
                 s.tcp("analyser", "lis", 5000)
             }),
             passes("bedside test reports to it", "bedside-results", |s| s.tcp("bedside-test", "lis", 5550)),
-            passes("CT scanner pings the gateway", "ping-gateway", |s| s.ping_gateway("ct-1", 56)),
-            passes("CT scanner pings it with 3000 bytes, in fragments", "ping-gateway", |s| {
-                s.ping_gateway("ct-1", 3000)
-            }),
+            not_with_a_wire(passes("CT scanner pings the gateway", "ping-gateway", |s| {
+                s.ping_gateway("ct-1", 56)
+            })),
+            not_with_a_wire(passes(
+                "CT scanner pings it with 3000 bytes, in fragments",
+                "ping-gateway",
+                |s| s.ping_gateway("ct-1", 3000),
+            )),
         ],
     }
 }
@@ -170,9 +186,11 @@ fn bedside() -> Group {
                 s.broadcast("pump", |link| udp(link, nobody, all))
             }),
             passes("CT scanner reports to its vendor (HTTPS)", "ct-telemetry", |s| s.https("ct-1", "vendor")),
-            passes("vendor opens its tunnel to the gateway (IKE)", "ct-vendor-tunnel", |s| {
-                s.udp_to_gateway("vendor", 500)
-            }),
+            not_with_a_wire(passes(
+                "vendor opens its tunnel to the gateway (IKE)",
+                "ct-vendor-tunnel",
+                |s| s.udp_to_gateway("vendor", 500),
+            )),
         ],
     }
 }
@@ -231,21 +249,25 @@ fn outside() -> Group {
             stopped("the same over IPv6", "wan", Reason::NoFlow, 1, |s| {
                 s.udp_v6("attacker", "monitor", 24105)
             }),
-            stopped("attacker opens ssh to the gateway", "wan", Reason::NoFlow, 1, |s| {
+            not_with_a_wire(stopped("attacker opens ssh to the gateway", "wan", Reason::NoFlow, 1, |s| {
                 s.tcp_to_gateway("attacker", 22)
-            }),
-            stopped("attacker tries the vendor's tunnel (IKE)", "wan", Reason::NoFlow, 1, |s| {
-                s.udp_to_gateway("attacker", 500)
-            }),
+            })),
+            not_with_a_wire(stopped(
+                "attacker tries the vendor's tunnel (IKE)",
+                "wan",
+                Reason::NoFlow,
+                1,
+                |s| s.udp_to_gateway("attacker", 500),
+            )),
             stopped("vendor goes past its tunnel to the CT scanner", "wan", Reason::NoFlow, 1, |s| {
                 s.tcp("vendor", "ct-1", 443)
             }),
-            stopped("attacker pretends to be a pump", "wan", Reason::Spoofed, 2, |s| {
+            not_with_a_wire(stopped("attacker pretends to be a pump", "wan", Reason::Spoofed, 2, |s| {
                 let (pump, server) = (s.at("pump", 40_000), s.at("pump-server-1", 3613));
                 s.raw("attacker", "pump-server-1", |link| {
                     Ok(vec![udp(link, pump, server)?, packet(link, &[], pump, server).tcp_syn()?])
                 })
-            }),
+            })),
         ],
     }
 }
@@ -295,6 +317,8 @@ fn forgeries() -> Group {
             },
             Expectation {
                 stopped_anyway: Some("the kernel knows no such VLAN"),
+                // A switch takes it for one of the port's own VLAN.
+                not_with: Deployment::SWITCHED,
                 ..stopped("tag where none belongs", "unknown", Reason::UnknownVlan, 1, |s| {
                     let (from, to) = (s.at("ct-1", 40_002), s.at("pacs", 11112));
                     s.raw("ct-1", "pacs", |link| Ok(vec![packet(link, &[40], from, to).tcp_syn()?]))
@@ -329,9 +353,9 @@ fn trunk() -> Group {
                 Ok(vec![udp(link, s.at("pump", 40_000), s.at("lis", 5000)).map(|f| tagged(f, 61))?])
             })
         }),
-        stopped("VLAN 70: not on this trunk", "unknown", Reason::UnknownVlan, 1, |s| {
+        stopped("VLAN 99: not on this trunk", "unknown", Reason::UnknownVlan, 1, |s| {
             s.trunk(|link| {
-                Ok(vec![tagged(udp(link, s.at("pump", 40_000), s.at("pump-server-1", 3613))?, 70)])
+                Ok(vec![tagged(udp(link, s.at("pump", 40_000), s.at("pump-server-1", 3613))?, 99)])
             })
         }),
         stopped("no tag", "unknown", Reason::UnknownVlan, 1, |s| {
@@ -351,7 +375,12 @@ fn trunk() -> Group {
 const MODALITIES: &str = "modalities-a";
 
 fn passes(what: &'static str, flow: &'static str, attempt: fn(&Scene) -> Result<Seen>) -> Expectation {
-    Expectation { what, expected: Expected::Passes(flow), attempt, stopped_anyway: None }
+    Expectation { what, expected: Expected::Passes(flow), attempt, stopped_anyway: None, not_with: &[] }
+}
+
+/// A bump in the wire has no address in any segment, and what the world sends is its router's to check.
+fn not_with_a_wire(expectation: Expectation) -> Expectation {
+    Expectation { not_with: &[Deployment::Wire], ..expectation }
 }
 
 fn stopped(
@@ -362,7 +391,7 @@ fn stopped(
     attempt: fn(&Scene) -> Result<Seen>,
 ) -> Expectation {
     let expected = Expected::Stopped { from, reason, deny: None, packets };
-    Expectation { what, expected, attempt, stopped_anyway: None }
+    Expectation { what, expected, attempt, stopped_anyway: None, not_with: &[] }
 }
 
 fn denied(
@@ -373,7 +402,7 @@ fn denied(
     attempt: fn(&Scene) -> Result<Seen>,
 ) -> Expectation {
     let expected = Expected::Stopped { from, reason: Reason::Denied, deny: Some(deny), packets };
-    Expectation { what, expected, attempt, stopped_anyway: None }
+    Expectation { what, expected, attempt, stopped_anyway: None, not_with: &[] }
 }
 
 fn udp(link: frames::Link, from: SocketAddr, to: SocketAddr) -> Result<Vec<u8>> {

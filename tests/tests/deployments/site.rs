@@ -1,0 +1,126 @@
+//! A hospital of one deployment at work: the service runs, the archive and the integration engine answer.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clinigate_tests::dicom::{self, Archive, Image};
+use clinigate_tests::hospital::{Deployment, Hospital};
+use clinigate_tests::peers::{mllp, tcp};
+use clinigate_tests::policy;
+use clinigate_tests::service::{self, Service, Setting};
+
+/// How long things may take until they are as they should be, on an emulated machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+/// Port of HL7 in the reference hospital.
+const MLLP: u16 = 2575;
+
+pub(crate) struct Site {
+    pub(crate) service: Service,
+    pub(crate) setting: Setting,
+    pub(crate) policy: PathBuf,
+    pub(crate) image: Image,
+    pub(crate) archive: Archive,
+    // Dropped last.
+    pub(crate) hospital: Hospital,
+}
+
+impl Site {
+    /// With the reference hospital's policy and these further settings.
+    pub(crate) fn open(deployment: Deployment, settings: &str) -> Self {
+        Self::open_with(deployment, settings, &[], |_| ())
+    }
+
+    /// As [`Self::open`], with further options of the service; `prepare` sees the hospital before the service does.
+    pub(crate) fn open_with(
+        deployment: Deployment,
+        settings: &str,
+        options: &[&str],
+        prepare: impl FnOnce(&Hospital),
+    ) -> Self {
+        let hospital = Hospital::deployed(deployment).unwrap();
+        hospital.let_hosts_poll().unwrap();
+        let directory = hospital.run().directory().join("policy");
+        policy::copy(&policy::hospital(), &directory).unwrap();
+        if let Some(interfaces) = deployment.interfaces() {
+            fs::write(directory.join("interfaces.yaml"), interfaces).unwrap();
+        }
+        fs::write(directory.join("site.yaml"), format!("settings: {{ {settings} }}\n")).unwrap();
+        let scratch = hospital.run().directory();
+        let image = Image::generate(scratch).unwrap();
+        let archive = Archive::start(&hospital.host("pacs").namespace, scratch.join("archive")).unwrap();
+        let engine = hospital.host("integration").namespace.clone();
+        let listener = engine.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, MLLP))).unwrap().unwrap();
+        thread::spawn(move || mllp::listen(&listener));
+        let setting = Setting::new(&hospital, service::binary().unwrap());
+        prepare(&hospital);
+        let given = ["--policy".as_ref(), directory.as_os_str()];
+        let mut service = setting.run(given.into_iter().chain(options.iter().map(OsStr::new))).unwrap();
+        service.wait_ready(SOON).unwrap();
+        Self { service, setting, policy: directory, image, archive, hospital }
+    }
+
+    /// C-STORE from a scanner; the archive's bytes are compared.
+    pub(crate) fn store(&self, from: &str) -> Result<()> {
+        let to = self.hospital.host("pacs").at(dicom::PORT);
+        self.image.store(&self.hospital.host(from).namespace, to)?;
+        self.image.compare(&self.archive).map(drop)
+    }
+
+    /// C-ECHO from a scanner.
+    pub(crate) fn echo(&self, from: &str) -> Result<()> {
+        let to = self.hospital.host("pacs").at(dicom::PORT);
+        dicom::echo(&self.hospital.host(from).namespace, to)
+    }
+
+    /// An HL7 message from the HIS to the integration engine, acknowledged.
+    pub(crate) fn message(&self) -> Result<()> {
+        let to: SocketAddr = self.hospital.host("integration").at(MLLP);
+        self.hospital.host("his").namespace.run(|| mllp::send(to, "DEPLOYED1", Duration::from_secs(5)))?
+    }
+
+    /// What the policy allows passes, byte for byte, and what it forbids does not, for these reasons.
+    pub(crate) fn hold(&self) {
+        self.echo("ct-1").unwrap();
+        self.store("ct-1").unwrap();
+        self.store("mr-1").unwrap();
+        self.message().unwrap();
+        for (from, to, port, reason) in [
+            ("ct-1", "pacs", 445, "denied"),
+            ("office-pc", "his", 443, "denied"),
+            ("pump", "attacker", 443, "no-flow"),
+            ("attacker", "monitor", 443, "no-flow"),
+        ] {
+            let labels = [("reason", reason), ("verdict", "drop"), ("direction", "out")];
+            let before = self.metric("clinigate_packets_total", &labels);
+            let to = self.hospital.host(to).at(port);
+            let namespace = &self.hospital.host(from).namespace;
+            assert!(
+                !namespace.run(|| tcp::connects(to, Duration::from_millis(700))).unwrap(),
+                "{from} to {to}"
+            );
+            assert!(
+                self.metric("clinigate_packets_total", &labels) > before,
+                "{from} to {to}: not by {reason}"
+            );
+        }
+    }
+
+    /// Sum of a metric.
+    pub(crate) fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.setting.metrics().unwrap().sum(name, labels)
+    }
+}
+
+/// Waits until something holds.
+pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < until, "{what}: not within {SOON:?}");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
