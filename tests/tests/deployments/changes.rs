@@ -69,7 +69,7 @@ fn come_and_go(forwarding: &str) {
 
     let transferred = transfer.finish().unwrap();
     assert_eq!(transferred.sent, transferred.received, "{transferred:?}");
-    assert!(transferred.longest_stall < Duration::from_secs(3), "{transferred:?}");
+    assert!(transferred.longest_stall < Duration::from_secs(10), "{transferred:?}");
 }
 
 /// A second address of the gateway in the world is the gateway, too, from the moment that it is there.

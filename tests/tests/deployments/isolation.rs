@@ -16,7 +16,7 @@ const POLICY: &str = r#"
 segments:
   pumps: { vlan: 70, subnets: [10.0.70.0/24, "fd00:70::/64"] }
 devices:
-  station: { segment: pumps, address: [10.0.70.10, "fd00:70::10"] }
+  station: { segment: pumps, addresses: [10.0.70.10, "fd00:70::10"] }
 flows:
   - { name: alarms, from: [pumps], to: [station], services: [hl7], purpose: alarms of pumps, owner: test }
 "#;

@@ -15,7 +15,7 @@ use clinigate_tests::policy;
 use clinigate_tests::service::{self, Service, Setting};
 
 /// How long things may take until they are as they should be, on an emulated machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 /// Port of HL7 in the reference hospital.
 const MLLP: u16 = 2575;
 

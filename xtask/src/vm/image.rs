@@ -19,6 +19,9 @@ use crate::process;
 const TOOLS: [&str; 10] =
     ["ip", "bridge", "tc", "ethtool", "nft", "storescp", "storescu", "echoscu", "dump2dcm", "keepalived"];
 
+/// Suites that time what they try, and take so long that one wants to see it.
+const ONE_AT_A_TIME: [&str; 1] = ["deployments"];
+
 /// Folders of the workspace that tests read at run time.
 const READ_BY_TESTS: [&str; 2] = ["policies", "tests"];
 
@@ -71,6 +74,9 @@ pub(super) fn build(
         run.extend_from_slice(arguments);
         // It also says what it measured.
         run.extend((name == "instructions").then(|| "--nocapture".to_owned()));
+        if ONE_AT_A_TIME.contains(&name.as_str()) {
+            run.extend(["--test-threads=1", "--nocapture"].map(str::to_owned));
+        }
         plan.push(run.join("\t"));
     }
     image.archive.file(PLAN, false, plan.join("\n").as_bytes())?;
