@@ -23,7 +23,7 @@ pub fn address() -> SocketAddr {
 }
 
 /// How long the service may take to be ready.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_mins(1);
 
 /// Finds the program `clinigate` beside the one that runs, or one folder up, where the tests' own
 /// programs lie below it.

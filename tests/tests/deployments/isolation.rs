@@ -20,7 +20,10 @@ devices:
 flows:
   - { name: alarms, from: [pumps], to: [station], services: [hl7], purpose: alarms of pumps, owner: test }
 "#;
-const WAIT: Duration = Duration::from_secs(2);
+/// For messages that should arrive.
+const LONG: Duration = Duration::from_secs(20);
+/// For others.
+const SHORT: Duration = Duration::from_secs(2);
 /// Hosts of the VLAN: two pumps and their station.
 const HOSTS: [(&str, u8); 3] = [("pump-1", 11), ("pump-2", 12), ("station", 10)];
 
@@ -100,9 +103,9 @@ impl Ward {
     }
 
     /// An HL7 message from one host to another, by number in [`HOSTS`].
-    fn message(&self, from: usize, to: &str) -> anyhow::Result<()> {
+    fn message(&self, from: usize, to: &str, wait: Duration) -> anyhow::Result<()> {
         let to: SocketAddr = format!("{to}:2575").parse().unwrap();
-        self.hosts[from].run(|| mllp::send(to, "ALARM1", WAIT))?
+        self.hosts[from].run(|| mllp::send(to, "ALARM1", wait))?
     }
 
     fn dropped(&self) -> f64 {
@@ -111,12 +114,12 @@ impl Ward {
     }
 
     fn hold(&self, station: &str, other: &str) {
-        self.message(0, station).unwrap();
-        self.message(1, station).unwrap();
+        self.message(0, station, LONG).unwrap();
+        self.message(1, station, LONG).unwrap();
         let before = self.dropped();
-        self.message(0, other).unwrap_err();
+        self.message(0, other, SHORT).unwrap_err();
         assert!(self.dropped() > before, "it was not the gateway that stopped it");
-        self.message(2, other).unwrap_err();
+        self.message(2, other, SHORT).unwrap_err();
     }
 }
 
@@ -134,7 +137,7 @@ fn isolated_ports_of_a_switch_talk_by_the_gateway() {
     let ward = Ward::build(true);
     ward.hold("10.0.70.10", "10.0.70.12");
     // No neighbour discovery by proxy for a whole prefix: over IPv6 they do not find each other at all.
-    ward.message(0, "[fd00:70::10]").unwrap_err();
+    ward.message(0, "[fd00:70::10]", SHORT).unwrap_err();
     let hosts = tool(ward.hosts[0].command("ip").args(["-6", "neigh", "show", "dev", "eth0"])).unwrap();
     assert!(!hosts.contains("REACHABLE"), "{hosts}");
 }
