@@ -112,11 +112,8 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         }
     }
 
-    if neighbour::is_link_control(packet, &destination, &place) {
-        if judgement.source != place.segment {
-            // No router passes these on.
-            return Err(Reason::Spoofed);
-        }
+    // What a router has passed on is none of this link.
+    if judgement.source == place.segment && neighbour::is_link_control(packet, &destination, &place) {
         return neighbour::control(context, link, packet, &place, now);
     }
     confine(&source, judgement)?;

@@ -231,9 +231,11 @@ impl Gateway {
             }
         }
         let oracle = Oracle::new(&self.policy);
-        if let Some(finding) = self.link_control(here, packet) {
-            // No router passes these on.
-            return if sender.segment() == here { finding } else { Err(Reason::Spoofed) };
+        // What a router has passed on is none of this link.
+        if sender.segment() == here
+            && let Some(finding) = self.link_control(here, packet)
+        {
+            return finding;
         }
         oracle.confine(sender, destination)?;
         match packet.payload {
