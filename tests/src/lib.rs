@@ -16,5 +16,6 @@ pub mod proxy;
 pub mod repository;
 pub mod run;
 pub mod service;
+pub mod slowness;
 pub mod switch;
 pub mod traffic;

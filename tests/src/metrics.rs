@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::namespace::Namespace;
+use crate::slowness::unhurried;
 
 /// Longest page that is read, in bytes.
 const LONGEST: u64 = 64 << 20;
@@ -27,7 +28,7 @@ pub fn get(namespace: &Namespace, server: SocketAddr, path: &str) -> Result<(u16
     let request = format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n");
     let ask = move || -> Result<String> {
         let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.set_read_timeout(Some(unhurried(Duration::from_secs(5))))?;
         stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
         stream.take(LONGEST).read_to_string(&mut answer)?;

@@ -14,6 +14,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{SigSet, Signal};
 
+use crate::slowness::unhurried;
+
 /// A named network namespace (as `ip netns` makes them). The last clone removes it.
 #[derive(Clone, Debug)]
 pub struct Namespace {
@@ -88,7 +90,7 @@ impl Namespace {
     /// Waits until every interface inside carries packets: the kernel takes up to a second from
     /// "up" to that (`net/core/link_watch.c`).
     pub fn wait_up(&self) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + unhurried(Duration::from_secs(5));
         loop {
             let links = tool(self.command("ip").args(["-brief", "link", "show", "type", "veth"]))?;
             if links.lines().all(|link| link.split_ascii_whitespace().nth(1) == Some("UP")) {

@@ -16,6 +16,7 @@ use crate::hospital::Hospital;
 use crate::metrics::{self, Metrics};
 use crate::namespace::{Namespace, Process, tool};
 use crate::run::Run;
+use crate::slowness::unhurried;
 
 /// Where the service answers in its namespace.
 pub fn address() -> SocketAddr {
@@ -80,7 +81,7 @@ impl Setting {
     /// Starts it with a policy and waits until it is ready.
     pub fn start(&self, policy: &Path) -> Result<Service> {
         let mut service = self.start_unready(policy)?;
-        service.wait_ready(READY)?;
+        service.wait_ready(unhurried(READY))?;
         Ok(service)
     }
 

@@ -15,6 +15,7 @@ use socket2::SockRef;
 
 use crate::hospital::Host;
 use crate::peers::tcp;
+use crate::slowness::unhurried;
 
 /// How long stragglers may take to arrive after the last packet was sent.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -178,10 +179,10 @@ impl Transfer {
         let counter = Arc::clone(&received);
         thread::spawn(move || tcp::counting_sink(&listener, counter));
         let (address, ended) = (to.at(port), Arc::clone(&stop));
-        let pause = Duration::from_millis(1);
+        let pause = unhurried(Duration::from_millis(1));
         let sender =
             from.namespace.spawn(move || tcp::source(address, pause, Duration::from_secs(10), &ended));
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + unhurried(Duration::from_secs(5));
         while received.load(Ordering::Relaxed) == 0 {
             ensure!(Instant::now() < until && !sender.is_finished(), "the transfer does not begin");
             thread::sleep(Duration::from_millis(1));
@@ -201,7 +202,7 @@ impl Transfer {
         self.stop.store(true, Ordering::SeqCst);
         let longest_stall = self.watch.join().map_err(|_| anyhow!("the watching thread panicked"))?;
         let sent = joined(self.sender)?;
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + unhurried(Duration::from_secs(10));
         while self.received.load(Ordering::Relaxed) < sent && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }

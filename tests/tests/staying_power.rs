@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clinigate_tests::hospital::Hospital;
 use clinigate_tests::policy;
 use clinigate_tests::service::{self, Service, Setting};
+use clinigate_tests::slowness::unhurried;
 use clinigate_tests::traffic::{Datagrams, Transfer};
 
 const KILLS: u32 = 20;
@@ -54,14 +55,15 @@ fn promise_10_twenty_kills_under_traffic_change_nothing() {
 
     let host = |name| hospital.host(name);
     let transfer = Transfer::start(host("pump"), host("pump-server-1"), 3613).unwrap();
-    let kept = Datagrams::start(host("pump"), host("infrastructure"), 53, PACE).unwrap();
+    let pace = unhurried(PACE);
+    let kept = Datagrams::start(host("pump"), host("infrastructure"), 53, pace).unwrap();
     let forbidden = [
         (
             "modality to pump server",
-            Datagrams::start(host("ct-1"), host("pump-server-1"), 3613, PACE).unwrap(),
+            Datagrams::start(host("ct-1"), host("pump-server-1"), 3613, pace).unwrap(),
         ),
-        ("world to monitor", Datagrams::start(host("attacker"), host("monitor"), 24105, PACE).unwrap()),
-        ("modality to viewer, IPv6", Datagrams::start_v6(host("ct-1"), host("viewer"), 445, PACE).unwrap()),
+        ("world to monitor", Datagrams::start(host("attacker"), host("monitor"), 24105, pace).unwrap()),
+        ("modality to viewer, IPv6", Datagrams::start_v6(host("ct-1"), host("viewer"), 445, pace).unwrap()),
     ];
 
     let (start, mut moments, mut during) = (Instant::now(), Moments::new(), [0; 3]);
@@ -72,13 +74,13 @@ fn promise_10_twenty_kills_under_traffic_change_nothing() {
             1 => {
                 write_policy(&directory, kill % 2 == 0);
                 service.reload().unwrap();
-                thread::sleep(moments.below(CHANGE));
+                thread::sleep(unhurried(moments.below(CHANGE)));
             }
             _ => {
                 service.kill().unwrap();
                 write_policy(&directory, kill % 2 == 0);
                 service = setting.start_unready(&directory).unwrap();
-                thread::sleep(moments.below(CHANGE));
+                thread::sleep(unhurried(moments.below(CHANGE)));
             }
         }
         during[kill as usize % 3] += 1;
@@ -97,7 +99,7 @@ fn promise_10_twenty_kills_under_traffic_change_nothing() {
     let transferred = transfer.finish().unwrap();
     println!("allowed transfer: {transferred:?}");
     assert_eq!(transferred.sent, transferred.received);
-    assert!(transferred.longest_stall < Duration::from_secs(1), "it stalled");
+    assert!(transferred.longest_stall < unhurried(Duration::from_secs(1)), "it stalled");
 
     let kept = kept.finish().unwrap();
     println!("allowed datagrams: {} sent, {} lost", kept.sent, kept.lost(0..kept.sent));
@@ -124,7 +126,7 @@ fn promise_10_twenty_kills_under_traffic_change_nothing() {
 
 fn restart(setting: &Setting, policy: &Path) -> Service {
     let mut service = setting.start_unready(policy).unwrap();
-    service.wait_ready(READY).unwrap();
+    service.wait_ready(unhurried(READY)).unwrap();
     service
 }
 
@@ -135,19 +137,20 @@ fn promise_10_only_detach_takes_it_off() {
     let setting = Setting::new(&hospital, service::binary().unwrap());
     let service = setting.start(&policy::hospital()).unwrap();
     let forbidden =
-        Datagrams::start(hospital.host("ct-1"), hospital.host("pump-server-1"), 3613, PACE).unwrap();
-    thread::sleep(Duration::from_millis(300));
+        Datagrams::start(hospital.host("ct-1"), hospital.host("pump-server-1"), 3613, unhurried(PACE))
+            .unwrap();
+    thread::sleep(unhurried(Duration::from_millis(300)));
     service.kill().unwrap();
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(unhurried(Duration::from_millis(300)));
     let detached = forbidden.begun();
     setting.call(&["detach", "--yes"]).unwrap();
     let off = Instant::now();
     // ARP asks again once a second where an answer was lost or late: until the gateway has found the
     // server, which it never had to before, its stack holds packets back, and Clinigate does not.
-    assert!(forbidden.wait_for_arrival(Duration::from_secs(10)), "nothing passes after detach");
+    assert!(forbidden.wait_for_arrival(unhurried(Duration::from_secs(10))), "nothing passes after detach");
     println!("the first one got through {:.1?} after detach", off.elapsed());
     let flowing = forbidden.begun() + 1;
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(unhurried(Duration::from_millis(300)));
     let count = forbidden.finish().unwrap();
     println!(
         "{} sent; before detach {} got through, {} after",

@@ -28,6 +28,10 @@ const READ_BY_TESTS: [&str; 2] = ["policies", "tests"];
 /// What dcmtk reads.
 const DICTIONARIES: &str = "/usr/share";
 
+/// How many times slower than this machine tests take a guest to be (`tests/src/slowness.rs`): more than it is, as others
+/// may want this machine's processors too.
+const SLOWNESS: u32 = 10;
+
 /// Where the guest's first program finds what it is to do.
 const PLAN: &str = "/guest/plan";
 
@@ -60,6 +64,7 @@ pub(super) fn build(
         }
         plan.push(format!("variable\t{name}\t{value}"));
     }
+    plan.push(format!("variable\tCLINIGATE_SLOWNESS\t{SLOWNESS}"));
     image.program(&programs.guest, "/init")?;
     for program in &programs.controller {
         image.program(program, &text(program)?)?;

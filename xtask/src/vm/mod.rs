@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     #[arg(long = "test", value_name = "FILTER")]
     filters: Vec<String>,
     /// Seconds that one virtual machine may take
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 1800)]
     limit: u64,
     /// Kernels that run at a time
     #[arg(long, default_value_t = 1, value_name = "NUMBER")]
