@@ -140,8 +140,10 @@ fn remove(prefix: &str, directory: &Path) -> Result<()> {
             }
         }
     }
-    let bpffs = directory.join("bpf");
-    while umount2(&bpffs, MntFlags::MNT_DETACH).is_ok() {}
+    // Some tests put the service's state onto a small disk of its own.
+    for mounted in ["bpf", "state"] {
+        while umount2(&directory.join(mounted), MntFlags::MNT_DETACH).is_ok() {}
+    }
     if directory.exists() {
         fs::remove_dir_all(directory)
             .with_context(|| format!("cannot remove the scratch directory {}", directory.display()))?;
