@@ -116,8 +116,9 @@ fn command(kernel: &Kernel, filesystem: &Path) -> Command {
         }
     }
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(filesystem);
-    // A panic reboots at once, which `-no-reboot` makes an end.
-    qemu.args(["-append", "console=ttyS0 panic=-1 loglevel=5 rdinit=/init"]);
+    // A panic reboots at once, which `-no-reboot` makes an end. Linux 6.1 does not trust the emulated counter and would take a
+    // clock of which each reading is emulated anew.
+    qemu.args(["-append", "console=ttyS0 panic=-1 loglevel=5 tsc=reliable rdinit=/init"]);
     qemu.stdout(Stdio::piped());
     qemu
 }
