@@ -230,5 +230,23 @@ fn a_quarantine_survives_new_policies_and_restarts() {
     assert!(list.contains("ct-1") && list.contains("worm"), "{list}");
     setting.call(&["quarantine", "release", "ct-1"]).unwrap();
     passes(true, "released");
+    // Orders that cannot be read are not taken for none: somebody is told until he has looked at them.
+    setting.call(&["quarantine", "add", "ct-1", "--reason", "worm", "--yes"]).unwrap();
+    service.kill().unwrap();
+    fs::write(setting.state().join("orders.json"), "{").unwrap();
+    for _ in 0..2 {
+        let service = setting.start(&directory).unwrap();
+        let status = setting.command(&["status"]).output().unwrap();
+        let said = String::from_utf8(status.stdout).unwrap();
+        assert!(
+            status.status.code() == Some(1)
+                && said.contains("could not be read at a start and are NOT in force"),
+            "{said}"
+        );
+        service.kill().unwrap();
+    }
+    fs::remove_file(setting.state().join("orders.json.unreadable")).unwrap();
+    let service = setting.start(&directory).unwrap();
+    assert_eq!(setting.command(&["status"]).output().unwrap().status.code(), Some(0));
     drop(service);
 }
