@@ -376,7 +376,7 @@ impl Gateway {
         let other = responder.unwrap_or_else(|| oracle.party(forward.destination.0));
         let timed = oracle.is_timed(initiator, other, first_transport(&forward));
         let midstream = is_middle;
-        let seen = Connection { place, responder, midstream, timed, ..connection };
+        let seen = Connection { place, responder, timed, midstream, ..connection };
         self.connections.insert(unordered(flow), seen);
         self.remember(now, packet);
         (if is_middle { Reason::MidStream } else { Reason::Flow }, rule)
