@@ -77,6 +77,11 @@ fn found(columns: &[Column<'_>], took: Duration) -> Result<String> {
         "All kernels together took {} on {processors} processors, emulated by qemu {qemu}.\n",
         words(took)
     )?;
+    Ok(page + &tables(columns)?)
+}
+
+fn tables(columns: &[Column<'_>]) -> Result<String> {
+    let mut page = String::new();
     let heads = columns.iter().map(|column| column.release).collect::<Vec<_>>().join(" | ");
     let rule = "---|".repeat(columns.len());
     let row = |page: &mut String, head: &str, cell: &dyn Fn(&Column<'_>) -> String| {
@@ -138,7 +143,51 @@ fn words(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::test::Total;
+    use crate::vm::boot::{Ran, Verdict};
+
+    #[test]
+    fn a_page_is_made_of_what_kernels_said() {
+        let ran = Ran {
+            suite: "packets".to_owned(),
+            total: Total { passed: 82, failed: 0, ignored: 1 },
+            seconds: 97.4,
+            success: true,
+        };
+        let doctor = r#"{"kernel":{"list":[{"name":"BTF","present":true},{"name":"tcx","present":false}]},"exit":"clsact"}"#;
+        let sizes = r#"{"programs":{"kernel":{"judge":{"compiled":1,"verified":2,"instructions":3,"machine_code":4}}}}"#;
+        let looks = [(DOCTOR, "kernel      Linux 6.1"), (DOCTOR_JSON, doctor)];
+        let outcome = Outcome {
+            verdict: Verdict::Passed,
+            ran: vec![ran],
+            looks: looks.map(|(name, said)| (name.to_owned(), said.to_owned())).into(),
+            sizes: Some(sizes.to_owned()),
+            duration: Duration::from_secs(400),
+        };
+        let kernel = Kernel {
+            asked: "6.1".to_owned(),
+            release: "6.1.0-50-cloud-amd64".to_owned(),
+            image: PathBuf::new(),
+            modules: PathBuf::new(),
+        };
+        let column = Column::read(&kernel, &outcome).expect("it said all");
+        let page = tables(&[column]).expect("memory takes any text");
+        for line in [
+            "| Feature | 6.1.0-50-cloud-amd64 |",
+            "| tcx | no |",
+            "| exits are attached by | clsact |",
+            "| `packets` | 82, 0, 1; 97 s |",
+            "| `promises` | not run |",
+            "| from boot to end | 6 min 40 s |",
+            "| judge, kernel | 1 | 2, 3, 4 |",
+            "kernel      Linux 6.1",
+        ] {
+            assert!(page.lines().any(|written| written == line), "no line `{line}` in:\n{page}");
+        }
+    }
 
     #[test]
     fn durations_are_read_at_a_glance() {
