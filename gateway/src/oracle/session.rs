@@ -110,14 +110,17 @@ impl Gateway {
         packet.flow().and_then(|flow| self.connections.remove(&unordered(flow))).is_some()
     }
 
-    /// What a decision that lets `packet` open a connection becomes where the table has no room for it.
-    pub fn without_room(&self, now: u64, decision: Decision, packet: &Packet) -> Decision {
+    /// What a decision that lets a frame pass becomes where a limit, which is not modelled, is reached for `reason`.
+    /// `packet` is what the frame carries, unless it is no IP.
+    pub fn limited(&self, now: u64, decision: Decision, packet: Option<&Packet>, reason: Reason) -> Decision {
         let oracle = Oracle::new(&self.policy).at(now);
         let ends = [decision.source_segment, decision.destination_segment];
-        let sender = oracle.admit(ends[0], false, &packet.view());
-        let is_quarantined = oracle.is_quarantined_address(packet.destination)
-            || sender.is_ok_and(|sender| oracle.is_quarantined(sender));
-        oracle.settle(Reason::ConnectionTableFull, decision.rule, ends, is_quarantined)
+        let is_quarantined = packet.is_some_and(|packet| {
+            let sender = oracle.admit(ends[0], false, &packet.view());
+            oracle.is_quarantined_address(packet.destination)
+                || sender.is_ok_and(|sender| oracle.is_quarantined(sender))
+        });
+        oracle.settle(reason, decision.rule, ends, is_quarantined)
     }
 
     /// Decides a packet that arrives.

@@ -227,24 +227,26 @@ impl<'t> Readings<'t> {
         (port, sender): (&Port, u16),
         packet: Option<&Packet>,
     ) -> Result<Decision, DataplaneError> {
-        match (kernel.reason, oracle.reason) {
-            (reason @ (Reason::NeighbourRate | Reason::LinkLocal), Reason::LinkLocal) => {
+        match oracle.reason {
+            Reason::LinkLocal => {
+                let limited = self.oracle.limited(self.now, oracle, packet, Reason::NeighbourRate);
+                let passed = kernel.reason == Reason::LinkLocal;
+                if !passed && kernel.reason != limited.reason {
+                    return Ok(oracle);
+                }
                 let sender = (self.ifindex(port), port.vlan, sender);
-                let passed = reason == Reason::LinkLocal;
                 let allowed = self.budgets.allows(sender, self.now, passed);
                 // Where it cannot be, the other of both was to be expected.
-                let reason = if allowed == passed { Reason::LinkLocal } else { Reason::NeighbourRate };
-                let judge = Oracle::new(self.oracle.policy());
-                let verdict = judge.verdict(reason, oracle.source_segment, oracle.destination_segment);
-                Ok(Decision { reason, verdict, ..oracle })
+                Ok(if allowed == passed { oracle } else { limited })
             }
-            (_, Reason::Flow | Reason::MidStream) if self.is_tight => {
+            Reason::Flow | Reason::MidStream if self.is_tight => {
                 let Some(packet) = packet else { return Ok(oracle) };
-                let refused = self.oracle.without_room(self.now, oracle, packet);
-                let is_full = kernel.reason == refused.reason
+                let limited =
+                    self.oracle.limited(self.now, oracle, Some(packet), Reason::ConnectionTableFull);
+                let is_full = kernel.reason == limited.reason
                     && self.trial.connections(self.now)?.len() >= WAYS
                     && self.oracle.refuse(packet);
-                Ok(if is_full { refused } else { oracle })
+                Ok(if is_full { limited } else { oracle })
             }
             _ => Ok(oracle),
         }
@@ -297,7 +299,7 @@ impl<'t> Readings<'t> {
             reason == kernel.reason
                 || (reason, kernel.reason) == (Reason::LinkLocal, Reason::NeighbourRate)
                 // This reading knows no time; the oracle, with which the kernel agrees by now, does.
-                || (!reason.passes() && kernel.reason == Reason::BreakGlass)
+                || (kernel.reason == Reason::BreakGlass && (!reason.passes() || reason == Reason::LinkLocal))
         });
         (!is_same).then(|| {
             let kind = format!("kernel {}, image {}", kernel.reason.name(), reason.map_or("-", Reason::name));
