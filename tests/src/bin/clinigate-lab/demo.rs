@@ -23,7 +23,7 @@ use crate::table::{self, Row};
 use crate::watch::{self, Watchers};
 
 /// How long the service may take to be ready.
-const READY: Duration = Duration::from_secs(20);
+const READY: Duration = Duration::from_mins(1);
 
 /// What the excerpt of the metrics shows.
 const EXCERPT: &[&str] = &[
