@@ -379,8 +379,9 @@ fn passes(what: &'static str, flow: &'static str, attempt: fn(&Scene) -> Result<
 }
 
 /// A bump in the wire has no address in any segment, and what the world sends is its router's to check.
-fn not_with_a_wire(expectation: Expectation) -> Expectation {
-    Expectation { not_with: &[Deployment::Wire], ..expectation }
+fn not_with_a_wire(mut expectation: Expectation) -> Expectation {
+    expectation.not_with = &[Deployment::Wire];
+    expectation
 }
 
 fn stopped(
