@@ -35,7 +35,7 @@ const NEEDED: [Needed; 10] = [
 
 /// What virtual machines take besides.
 const NEEDED_BY_VMS: [Needed; 5] = [
-    Needed { command: "keepalived", package: "keepalived", purpose: "gateways in pairs" },
+    Needed { command: "keepalived", package: KEEPALIVED, purpose: "gateways in pairs" },
     Needed { command: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "other kernels" },
     Needed {
         command: "setpriv",
@@ -46,8 +46,9 @@ const NEEDED_BY_VMS: [Needed; 5] = [
     Needed { command: "strip", package: "binutils", purpose: "test programs without what debuggers read" },
 ];
 
-/// Its package also starts a server, which nobody asked for.
+/// Their packages also start a server, which nobody asked for.
 const PROMETHEUS: &str = "prometheus";
+const KEEPALIVED: &str = "keepalived";
 
 /// Asked by Debian's packages before they start a service.
 const START_POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -103,9 +104,13 @@ fn install(packages: &BTreeSet<&str>) -> Result<()> {
     let _quiet = StartPolicy::none_for_our_packages()?;
     run(apt().args(["install", "--no-install-recommends", "--yes"]).args(packages))
         .context("the packages cannot be installed")?;
-    if packages.contains(PROMETHEUS) && find("systemctl").is_some() {
-        // Nor at the next boot. Where no systemd runs there is nothing to turn off.
-        if let Err(error) = run(command("systemctl").args(["--quiet", "disable", "prometheus.service"])) {
+    // Nor at the next boot. Where no systemd runs there is nothing to turn off.
+    for server in [PROMETHEUS, KEEPALIVED] {
+        if packages.contains(server)
+            && find("systemctl").is_some()
+            && let Err(error) =
+                run(command("systemctl").args(["--quiet", "disable", &format!("{server}.service")]))
+        {
             say(STEP, format_args!("{error:#}"));
         }
     }
@@ -126,7 +131,7 @@ impl StartPolicy {
         let rule = format!(
             "#!/bin/sh\n\
              # For the time of one `cargo xtask setup`; without effect afterwards, and safe to remove.\n\
-             case \"$1\" in prometheus*|dcmtk*|dcmqrscp*) kill -0 {} 2>/dev/null && exit 101 ;; esac\n\
+             case \"$1\" in prometheus*|dcmtk*|dcmqrscp*|keepalived*) kill -0 {} 2>/dev/null && exit 101 ;; esac\n\
              exit 0\n",
             process::id()
         );
