@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::boot::Outcome;
+use super::boot::{Outcome, Verdict};
 use super::kernels::Kernel;
 use super::programs::SUITES;
 use crate::process;
@@ -112,6 +112,14 @@ fn tables(columns: &[Column<'_>]) -> Result<String> {
         })?;
     }
     row(&mut page, "from boot to end", &|column| words(column.outcome.duration))?;
+    row(&mut page, "in the end", &|column| {
+        let words = match column.outcome.verdict {
+            Verdict::Passed => "all passed",
+            Verdict::Failed => "some failed",
+            Verdict::Broken | Verdict::TimedOut => "stopped before all had run",
+        };
+        words.to_owned()
+    })?;
 
     page.push_str("\n## The size of the programs\n");
     page.push_str("Steps of the verifier, instructions after verification, bytes of machine code.\n\n");
@@ -147,7 +155,7 @@ mod tests {
 
     use super::*;
     use crate::test::Total;
-    use crate::vm::boot::{Ran, Verdict};
+    use crate::vm::boot::Ran;
 
     #[test]
     fn a_page_is_made_of_what_kernels_said() {
@@ -182,6 +190,7 @@ mod tests {
             "| `packets` | 82, 0, 1; 97 s |",
             "| `promises` | not run |",
             "| from boot to end | 6 min 40 s |",
+            "| in the end | all passed |",
             "| judge, kernel | 1 | 2, 3, 4 |",
             "kernel      Linux 6.1",
         ] {
