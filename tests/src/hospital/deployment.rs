@@ -122,10 +122,7 @@ impl Hospital {
         )?;
         for vlan in vlans() {
             let device = format!("{TRUNK}.{vlan}");
-            self.gateway.batch(&[
-                format!("-4 address flush dev {device}"),
-                format!("-6 address flush dev {device} scope global"),
-            ])?;
+            self.gateway.batch(&[format!("address flush dev {device} scope global")])?;
             standby.batch(&[
                 format!("link add link {TRUNK} name {device} type vlan id {vlan}"),
                 format!("link set {device} up"),

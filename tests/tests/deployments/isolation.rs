@@ -113,8 +113,18 @@ impl Ward {
         self.setting.metrics().unwrap().sum("clinigate_packets_total", &labels)
     }
 
+    /// What can be known of a message that did not arrive.
+    fn tell(&self, error: &anyhow::Error) -> ! {
+        let neighbours =
+            |host: &Namespace| tool(host.command("ip").args(["neigh", "show"])).unwrap_or_default();
+        let metrics = self.setting.metrics().unwrap();
+        let counted: Vec<_> =
+            metrics.text().lines().filter(|line| line.contains("clinigate_packets_total{")).collect();
+        panic!("{error:#}\nfirst pump: {}\ncounted:\n{}", neighbours(&self.hosts[0]), counted.join("\n"));
+    }
+
     fn hold(&self, station: &str, other: &str) {
-        self.message(0, station, LONG).unwrap();
+        self.message(0, station, LONG).unwrap_or_else(|error| self.tell(&error));
         self.message(1, station, LONG).unwrap();
         let before = self.dropped();
         self.message(0, other, SHORT).unwrap_err();
