@@ -95,7 +95,7 @@ fn keepalived(gateway: &Namespace, directory: &Path, name: &str, priority: u8) -
     }
     // Only as many addresses as an advertisement takes are in it; the others move along.
     let text = format!(
-        "vrrp_instance hospital {{\n  version 3\n  state BACKUP\n  interface {HEARTBEAT}\n  virtual_router_id 51\n  \
+        "vrrp_instance hospital {{\n  version 3\n  state BACKUP\n  interface {HEARTBEAT}\n  dont_track_primary\n  virtual_router_id 51\n  \
          priority {priority}\n  advert_int 0.5\n  virtual_ipaddress {{\n    172.16.0.254/32 dev {HEARTBEAT}\n  }}\n  \
          virtual_ipaddress_excluded {{\n{addresses}  }}\n}}\n"
     );
