@@ -3,9 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::AsRawFd;
-
-use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::netlink::{self, LINK_HEADER, MESSAGE_HEADER, attributes, number};
 
@@ -53,7 +50,6 @@ const SERVICE_TAG: u16 = 0x88a8;
 
 /// All devices by index.
 pub(super) fn list() -> io::Result<BTreeMap<u32, Device>> {
-    let socket = netlink::open()?;
     let mut request = Vec::with_capacity(MESSAGE_HEADER + LINK_HEADER);
     let length = u32::try_from(MESSAGE_HEADER + LINK_HEADER).expect("small");
     request.extend(length.to_ne_bytes());
@@ -62,15 +58,9 @@ pub(super) fn list() -> io::Result<BTreeMap<u32, Device>> {
     request.extend(u16::try_from(flags).expect("flags of 16 bits").to_ne_bytes());
     request.extend([0; 8]); // sequence number, port
     request.extend([0; LINK_HEADER]);
-    send(socket.as_raw_fd(), &request, MsgFlags::empty())?;
     let mut devices = BTreeMap::new();
-    let mut answer = vec![0; 1 << 16];
-    loop {
-        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        if parse(&answer[..length], &mut devices)? {
-            return Ok(devices);
-        }
-    }
+    netlink::dump(&request, |message| devices.extend(device(&message[MESSAGE_HEADER..])))?;
+    Ok(devices)
 }
 
 /// Names of the members of a bond; none where the device is something else.
@@ -80,28 +70,6 @@ pub(super) fn members(index: u32) -> io::Result<Vec<String>> {
     // One that is gone by now needs nothing.
     let names = members.filter_map(|(member, _)| nix::net::if_::if_indextoname(*member).ok());
     Ok(names.filter_map(|name| name.into_string().ok()).collect())
-}
-
-/// Takes over what one datagram lists; whether it was the last.
-fn parse(mut bytes: &[u8], devices: &mut BTreeMap<u32, Device>) -> io::Result<bool> {
-    let bad = || io::Error::from(io::ErrorKind::InvalidData);
-    while !bytes.is_empty() {
-        let length = number(bytes).and_then(|length| usize::try_from(length).ok()).ok_or_else(bad)?;
-        let message = bytes.get(..length).filter(|_| length >= MESSAGE_HEADER).ok_or_else(bad)?;
-        let kind = i32::from(u16::from_ne_bytes([message[4], message[5]]));
-        if kind == libc::NLMSG_DONE {
-            return Ok(true);
-        }
-        if kind == libc::NLMSG_ERROR {
-            let code = message.get(MESSAGE_HEADER..).and_then(number).ok_or_else(bad)?;
-            return Err(io::Error::from_raw_os_error(code.cast_signed().saturating_neg()));
-        }
-        if let Some((index, device)) = device(&message[MESSAGE_HEADER..]) {
-            devices.insert(index, device);
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(false)
 }
 
 /// A device from its message, without the message's own header.
@@ -143,19 +111,14 @@ mod tests {
         bytes
     }
 
-    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
-        let mut bytes = u32::try_from(MESSAGE_HEADER + body.len()).unwrap().to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend([0; 10]);
-        bytes.extend(body);
-        bytes
-    }
-
     fn link(index: u32, attributes: &[Vec<u8>]) -> Vec<u8> {
-        let mut body = vec![0; LINK_HEADER];
-        body[4..8].copy_from_slice(&index.to_ne_bytes());
-        body.extend(attributes.concat());
-        message(16, &body)
+        let mut message = vec![0; MESSAGE_HEADER + LINK_HEADER];
+        message.extend(attributes.concat());
+        let length = u32::try_from(message.len()).unwrap();
+        message[..4].copy_from_slice(&length.to_ne_bytes());
+        message[4..6].copy_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
+        message[20..24].copy_from_slice(&index.to_ne_bytes());
+        message
     }
 
     fn datagram() -> Vec<u8> {
@@ -184,8 +147,9 @@ mod tests {
     #[test]
     fn vlan_devices_are_told_from_others() {
         let mut devices = BTreeMap::new();
-        assert!(!parse(&datagram(), &mut devices).unwrap());
-        assert!(parse(&message(3, &[0; 4]), &mut devices).unwrap(), "the end of the list");
+        let last =
+            netlink::messages(&datagram(), &mut |message| devices.extend(device(&message[MESSAGE_HEADER..])));
+        assert!(!last.unwrap());
         let mac = [2, 0, 0, 0, 0, 9];
         let vlan = Some(Vlan { lower: 5, identifier: 70, service: true });
         let expected = [
@@ -199,11 +163,8 @@ mod tests {
     #[test]
     fn short_and_senseless_answers_do_no_harm() {
         let whole = datagram();
-        for length in 0..whole.len() {
-            let _ = parse(&whole[..length], &mut BTreeMap::new());
+        for length in MESSAGE_HEADER..whole.len() {
+            let _ = device(&whole[MESSAGE_HEADER..length]);
         }
-        assert!(parse(&[0; 16], &mut BTreeMap::new()).is_err());
-        let refused = parse(&message(2, &(-1_i32).to_ne_bytes()), &mut BTreeMap::new());
-        assert_eq!(refused.unwrap_err().raw_os_error(), Some(1));
     }
 }

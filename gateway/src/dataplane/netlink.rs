@@ -1,4 +1,4 @@
-//! What rtnetlink says about an interface: is there one, and which XDP program does it carry.
+//! The words of rtnetlink: requests, lists of many messages, and the XDP program that an interface carries.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -71,6 +71,39 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     Ok(socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?)
 }
 
+/// Asks for a list and shows each of its messages, header included, to `visit`.
+pub(super) fn dump(request: &[u8], mut visit: impl FnMut(&[u8])) -> io::Result<()> {
+    let socket = open()?;
+    send(socket.as_raw_fd(), request, MsgFlags::empty())?;
+    let mut answer = vec![0; 1 << 16];
+    loop {
+        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        if messages(&answer[..length], &mut visit)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Shows the messages of one datagram; whether it was the last of its list.
+pub(super) fn messages(mut bytes: &[u8], visit: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+    let bad = || io::Error::from(io::ErrorKind::InvalidData);
+    while !bytes.is_empty() {
+        let length = number(bytes).and_then(|length| usize::try_from(length).ok()).ok_or_else(bad)?;
+        let message = bytes.get(..length).filter(|_| length >= MESSAGE_HEADER).ok_or_else(bad)?;
+        let kind = i32::from(u16::from_ne_bytes([message[4], message[5]]));
+        if kind == libc::NLMSG_DONE {
+            return Ok(true);
+        }
+        if kind == libc::NLMSG_ERROR {
+            let code = message.get(MESSAGE_HEADER..).and_then(number).ok_or_else(bad)?;
+            return Err(io::Error::from_raw_os_error(code.cast_signed().saturating_neg()));
+        }
+        visit(message);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
 fn parse_link(message: &[u8]) -> io::Result<Option<AttachedXdp>> {
     let bad = || io::Error::from(io::ErrorKind::InvalidData);
     let kind =
@@ -135,6 +168,31 @@ mod tests {
         let message = link(&[attribute(3, b"eth0\0"), attribute(IFLA_XDP | 0x8000, &nested)].concat());
         let expected = AttachedXdp { mode: AttachedMode::Generic, program: 77 };
         assert_eq!(parse_link(&message).unwrap(), Some(expected));
+    }
+
+    #[test]
+    fn a_list_ends_where_it_says_so() {
+        let message = |kind: i32, body: &[u8]| {
+            let mut bytes = u32::try_from(MESSAGE_HEADER + body.len()).unwrap().to_ne_bytes().to_vec();
+            bytes.extend(u16::try_from(kind).unwrap().to_ne_bytes());
+            bytes.extend([0; 10]);
+            bytes.extend(body);
+            bytes
+        };
+        let mut seen = Vec::new();
+        let mut visit = |message: &[u8]| seen.push(message.to_vec());
+        let listed = [message(16, &[1; 4]), message(16, &[2; 8])];
+        assert!(!messages(&listed.concat(), &mut visit).unwrap());
+        let last = message(libc::NLMSG_DONE, &[0; 4]);
+        assert!(messages(&last, &mut visit).unwrap(), "the end of the list");
+        assert!(!messages(&[], &mut visit).unwrap());
+        for length in 1..last.len() {
+            assert!(messages(&last[..length], &mut visit).is_err());
+        }
+        assert!(messages(&[0; 16], &mut visit).is_err());
+        let refused = messages(&message(libc::NLMSG_ERROR, &(-1_i32).to_ne_bytes()), &mut visit);
+        assert_eq!(refused.unwrap_err().raw_os_error(), Some(1));
+        assert_eq!(seen, listed);
     }
 
     #[test]
