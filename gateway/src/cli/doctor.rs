@@ -29,7 +29,8 @@ impl Doctor {
         }
         let essential = checkup.findings.iter().filter(|finding| finding.essential).count();
         if essential > 0 {
-            bail!("this machine cannot enforce a policy as it is: {essential} of the findings say why");
+            let errors = if essential == 1 { "error says" } else { "errors say" };
+            bail!("this machine cannot enforce a policy as it is: the {errors} why, and what mends it");
         }
         Ok(if checkup.findings.is_empty() { Outcome::Fine } else { Outcome::Findings })
     }

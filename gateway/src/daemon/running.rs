@@ -1,5 +1,7 @@
 //! The running connections that a change would cut, asked of what is in force.
 
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use gateway_common::connection::Connection as Entry;
@@ -9,7 +11,7 @@ use super::service::chain;
 use crate::assure::cut::{Connection, Cuts, Survey};
 use crate::compile::compile;
 use crate::compile::image::Image;
-use crate::dataplane::{LiveConnection, Onlooker, Options};
+use crate::dataplane::{DataplaneError, LiveConnection, Onlooker, Options};
 use crate::packet::Arrival;
 use crate::policy::model::Policy;
 
@@ -28,7 +30,7 @@ pub struct Running {
 /// # Errors
 /// Why nobody can tell, in words.
 pub fn survey(options: &Options, old: &Policy, new: &Policy, examples: usize) -> Result<Running, String> {
-    let seen = Onlooker::open(options).map_err(|error| chain(&error))?;
+    let seen = Onlooker::open(options).map_err(|error| refused(&error))?;
     let Some(seen) = seen else {
         return Err("nothing is in force that this version of clinigate can read".to_owned());
     };
@@ -47,6 +49,20 @@ pub fn survey(options: &Options, old: &Policy, new: &Policy, examples: usize) ->
         return Err("the policy in force changed meanwhile: ask again".to_owned());
     }
     Ok(Running { generation, cuts: survey.finish() })
+}
+
+/// What went wrong, and who may look where that is it.
+fn refused(error: &DataplaneError) -> String {
+    let words = chain(error);
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::PermissionDenied) {
+            return format!("{words}: run as root");
+        }
+        cause = error.source();
+    }
+    words
 }
 
 fn connection<'a>(seen: &'a Onlooker, old: &Policy, live: &LiveConnection) -> Connection<'a> {
@@ -68,5 +84,22 @@ fn connection<'a>(seen: &'a Onlooker, old: &Policy, live: &LiveConnection) -> Co
         places: [place(0), place(1)],
         of_gateway: entry.flags & Entry::GATEWAY != 0,
         idle,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_look_is_told_who_may() {
+        let told = |kind: io::ErrorKind| {
+            refused(&DataplaneError::Bpf { what: "cannot open CONNECTIONS".to_owned(), source: kind.into() })
+        };
+        assert_eq!(
+            told(io::ErrorKind::PermissionDenied),
+            "cannot open CONNECTIONS: permission denied: run as root"
+        );
+        assert!(!told(io::ErrorKind::OutOfMemory).contains("root"));
     }
 }
