@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY, SEGMENT_MULTICAST, SEGMENT_UNKNOWN};
+use gateway_common::place::{Place, PlaceKey};
 use gateway_common::table::{Atom, NODE, RUN, node_slot};
 
 use crate::compile::image::{Image, NamedPlace};
@@ -107,8 +107,9 @@ impl<'i> Space<'i> {
         let of_frames =
             || self.image.places.iter().filter(|named| (named.outer, named.vlan) != (outer, vlan));
         let own = of_frames().find(|named| named.place.segment == segment.0);
-        let is_sender = ![SEGMENT_GATEWAY, SEGMENT_MULTICAST, SEGMENT_UNKNOWN].contains(&segment.0);
-        own.or_else(|| of_frames().find(|named| is_sender && named.place.flags & Place::ROUTED != 0))
+        own.or_else(|| {
+            of_frames().find(|named| segment.has_hosts() && named.place.flags & Place::ROUTED != 0)
+        })
     }
 
     fn parties(&self, set: &AddressSet, class: impl Fn(&Atom) -> Option<u32>) -> Vec<Party> {

@@ -27,6 +27,11 @@ impl SegmentId {
     pub const MULTICAST: Self = Self(SEGMENT_MULTICAST);
     /// No segment: an unknown place, or a destination that was not looked up.
     pub const UNKNOWN: Self = Self(SEGMENT_UNKNOWN);
+
+    /// Hosts stand in it, whose packets arrive somewhere: a segment of the text, or the world.
+    pub const fn has_hosts(self) -> bool {
+        !matches!(self, Self::GATEWAY | Self::MULTICAST | Self::UNKNOWN)
+    }
 }
 
 /// Number of a rule: index into [`Policy::rules`].

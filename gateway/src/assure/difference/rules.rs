@@ -73,10 +73,7 @@ impl Joint {
 }
 
 fn nameless(set: &AddressSet, names: &[String]) -> BTreeSet<String> {
-    let places = set
-        .segments
-        .iter()
-        .filter(|&&id| ![SegmentId::GATEWAY, SegmentId::MULTICAST, SegmentId::UNKNOWN].contains(&id));
+    let places = set.segments.iter().filter(|&&id| id.has_hosts());
     places.map(|id| names[usize::from(id.0)].clone()).collect()
 }
 

@@ -185,9 +185,8 @@ proptest! {
         for (draw, number) in draws.iter().zip(0usize..) {
             let (port, packet) = if number % 2 == 0 { of_old.packet(draw) } else { of_new.packet(draw) };
             let packet = possible(packet);
-            let built_in = [SegmentId::GATEWAY, SegmentId::MULTICAST, SegmentId::UNKNOWN].map(|id| usize::from(id.0));
             // Nobody stands in a segment that has no place.
-            let homes = old.segments.iter().enumerate().filter(|(index, _)| !built_in.contains(index));
+            let homes = (0..).zip(&old.segments).filter(|(id, _)| SegmentId(*id).has_hosts());
             for (_, segment) in homes {
                 let near = &segment.name;
                 let (was, is) = (allows(&old, near, &packet), allows(&new, near, &packet));

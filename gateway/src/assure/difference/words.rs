@@ -144,7 +144,8 @@ impl<'p> Vocabulary<'p> {
         is_whole: impl Fn(&str) -> bool,
     ) -> Vec<String> {
         let possible = |ranges: &Ranges| difference(&of(ranges, family), never);
-        let all_whole = self.segments.iter().all(|(name, ranges)| ranges.is_empty() || is_whole(name));
+        let mut hosts = (0..).zip(&self.segments).filter(|(id, _)| SegmentId(*id).has_hosts());
+        let all_whole = hosts.all(|(_, (name, _))| is_whole(name));
         if !set.is_empty() && all_whole && is_subset(&possible(&self.all), set) {
             return vec!["any".to_owned()];
         }

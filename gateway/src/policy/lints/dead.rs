@@ -48,9 +48,7 @@ fn why_no_source(policy: &Policy, world: &World, rule: &Rule) -> String {
     }
     let homeless = |&id: &SegmentId| {
         let named = rule.from.segments.contains(&id) || !world.segment(id).is_disjoint(&rule.from.ranges);
-        named
-            && world.places(id) == 0
-            && ![SegmentId::GATEWAY, SegmentId::MULTICAST, SegmentId::UNKNOWN].contains(&id)
+        named && world.places(id) == 0 && id.has_hosts()
     };
     let numbers = (0u16..).zip(&policy.segments).map(|(number, _)| SegmentId(number));
     match numbers.into_iter().find(homeless) {

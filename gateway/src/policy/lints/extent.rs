@@ -167,10 +167,7 @@ fn places(policy: &Policy) -> Vec<usize> {
         if interface.routed {
             // Senders of every segment arrive there.
             for (place, index) in places.iter_mut().zip(0..) {
-                *place += usize::from(
-                    ![SegmentId::GATEWAY, SegmentId::MULTICAST, SegmentId::UNKNOWN]
-                        .contains(&SegmentId(index)),
-                );
+                *place += usize::from(SegmentId(index).has_hosts());
             }
         }
     }
