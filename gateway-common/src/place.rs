@@ -19,7 +19,7 @@ pub const SEGMENT_LIMIT: usize = 192;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PlaceKey {
-    /// Index of the ingress interface in its network namespace.
+    /// Index of the ingress interface in its network namespace; on a bond, of the link that received the frame.
     pub ifindex: u32,
     /// Outer VLAN identifier where a frame has two tags, else 0. Host byte order.
     pub outer: u16,
@@ -41,7 +41,7 @@ impl PlaceKey {
 pub struct Place {
     /// Segment of the frames that arrive here.
     pub segment: u16,
-    /// Bits of [`Place::ROUTERS`] and [`Place::ROUTED`].
+    /// Bits of [`Place::ROUTERS`], [`Place::ROUTED`] and [`Place::LINK`].
     pub flags: u16,
     /// Atom that stands for a sender of this segment that has no address of it: link-local
     /// and unspecified sources.
@@ -54,4 +54,8 @@ impl Place {
     /// A router stands there that forwards between segments: a sender is of the segment of its address, whichever
     /// that is, but the gateway's.
     pub const ROUTED: u16 = 2;
+    /// Frames arrive here by a link of a bond, without tags: those with which the ends of a link agree on it (LACP)
+    /// are the bond's, whatever the policy lists. Also where untagged frames have no segment, on the entry of the
+    /// whole interface ([`PlaceKey::interface`]).
+    pub const LINK: u16 = 4;
 }

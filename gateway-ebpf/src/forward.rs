@@ -110,8 +110,9 @@ fn way(context: &XdpContext, link: &Link, packet: &Packet, leg: &Leg) -> Option<
     let exit = unsafe { EXITS.get(route.ifindex) }.copied()?;
     let tags =
         if exit.flags & Exit::BY_SEGMENT == 0 { exit.tags } else { tags_to(exit.port, next_hop(&route))? };
-    let PlaceKey { ifindex, outer, vlan } = link.place;
-    if exit.port == ifindex && tags == (Tags { outer, vlan }) {
+    let PlaceKey { outer, vlan, .. } = link.place;
+    // Told by the device: a bond's frames arrive by its links.
+    if route.ifindex == leg.device && tags == (Tags { outer, vlan }) {
         // Back to where it came from: the stack tells the sender of a better way.
         return None;
     }

@@ -76,7 +76,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         }
     }
 
-    let place = place::of(link, judgement)?;
+    let place = place::of(context, link, judgement)?;
     condition::begin(now);
     if !is_ip {
         return not_ip(context, link, &place, now);
@@ -282,6 +282,7 @@ fn not_ip(context: &XdpContext, link: &Link, place: &Place, now: u64) -> Result<
     // SAFETY: as for the places.
     match unsafe { ETHERTYPES.get(key) } {
         Some(_) => Ok(Reason::EtherType),
+        None if place::is_of_bond(context, link, place) => Ok(Reason::EtherType),
         None => Err(Reason::UnlistedEtherType),
     }
 }

@@ -9,6 +9,8 @@ pub(crate) mod ethertype {
     pub(crate) const VLAN: u16 = 0x8100;
     pub(crate) const SERVICE_VLAN: u16 = 0x88a8;
     pub(crate) const IPV6: u16 = 0x86dd;
+    /// LACP and its like (IEEE 802.3, annex 57A).
+    pub(crate) const SLOW_PROTOCOLS: u16 = 0x8809;
     /// Below this the field is the length of an 802.3 frame.
     pub(crate) const LOWEST: u16 = 0x0600;
 }

@@ -1,5 +1,6 @@
 //! Where a frame comes from, and whether its sender belongs there.
 
+use aya_ebpf::programs::XdpContext;
 use gateway_common::connection::Connection;
 use gateway_common::place::{Place, PlaceKey, SEGMENT_GATEWAY};
 use gateway_common::reason::Reason;
@@ -7,7 +8,7 @@ use gateway_common::table::Atom;
 
 use crate::conntrack::Slot;
 use crate::maps::PLACES;
-use crate::packet::{Link, Packet, protocol};
+use crate::packet::{Link, Packet, ethertype, protocol};
 use crate::work::Judgement;
 use crate::{classify, conntrack, frame};
 
@@ -15,17 +16,30 @@ use crate::{classify, conntrack, frame};
 const DHCP_CLIENT: u16 = 68u16.to_be();
 const DHCP_SERVER: u16 = 67u16.to_be();
 
+/// Where the slow protocols are sent: no bridge passes it on (IEEE 802.3, annex 57A).
+const SLOW_PROTOCOLS: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0x02];
+
 /// The place that a frame comes from.
 #[inline(always)]
-pub(crate) fn of(link: &Link, judgement: &mut Judgement) -> Result<Place, Reason> {
-    match lookup(&link.place) {
-        Some(place) => {
-            judgement.source = place.segment;
-            Ok(place)
-        }
-        None if lookup(&PlaceKey::interface(link.place.ifindex)).is_some() => Err(Reason::UnknownVlan),
+pub(crate) fn of(context: &XdpContext, link: &Link, judgement: &mut Judgement) -> Result<Place, Reason> {
+    if let Some(place) = lookup(&link.place) {
+        judgement.source = place.segment;
+        return Ok(place);
+    }
+    match lookup(&PlaceKey::interface(link.place.ifindex)) {
+        Some(whole) if is_of_bond(context, link, &whole) => Err(Reason::EtherType),
+        Some(_) => Err(Reason::UnknownVlan),
         None => Err(Reason::UnknownInterface),
     }
+}
+
+/// Whether a frame is one by which the ends of a bond's link agree on it, and so for the bond alone.
+#[inline(always)]
+pub(crate) fn is_of_bond(context: &XdpContext, link: &Link, place: &Place) -> bool {
+    place.flags & Place::LINK != 0
+        && link.ethertype == ethertype::SLOW_PROTOCOLS
+        && link.place.vlan == 0
+        && frame::read::<[u8; 6]>(context, 0) == Ok(SLOW_PROTOCOLS)
 }
 
 #[inline(always)]

@@ -19,7 +19,8 @@ pub(crate) fn hand_over(context: &XdpContext, link: &Link, leg: &Leg) {
         return;
     }
     let tags = Tags { outer: link.place.outer, vlan: link.place.vlan };
-    let key = StationKey { port: link.place.ifindex, mac: frame::source_mac(context), reserved: 0 };
+    // The device is the port itself here; a bond's frames arrive by its links.
+    let key = StationKey { port: leg.device, mac: frame::source_mac(context), reserved: 0 };
     // A table that cannot take it forgets: the next frame is tried again.
     let _ = STATIONS.insert(key, tags, 0);
     let Ok(macs) = frame::read::<[u32; 3]>(context, 0) else { return };

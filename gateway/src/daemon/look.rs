@@ -270,6 +270,7 @@ mod tests {
             interfaces: vec![dataplane::InterfaceStatus {
                 name: "pumps0".to_owned(),
                 ifindex: Some(4),
+                links: Vec::new(),
                 mode: Some(dataplane::AttachedMode::Native),
                 exit: Some(dataplane::Exit::Clsact),
                 driver: None,

@@ -1,6 +1,5 @@
 //! One generation after another.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -20,7 +19,7 @@ use super::pins;
 use super::shared::{self, Found, Shared};
 use super::state::{Description, Record, StoredPlace};
 use super::{Active, Dataplane, Force, XdpMode, local_addresses, offload, sys};
-use crate::compile::image::{Image, Manifest, NamedPlace};
+use crate::compile::image::{Image, Manifest};
 
 /// What an apply did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +143,8 @@ impl Dataplane {
         laid_anew: bool,
     ) -> Result<(Force, Journal), DataplaneError> {
         let number = description.generation;
-        self.load(image, number, targets)?;
+        let places = placed(&description.places, targets);
+        self.load(image, number, &places)?;
         let directory = self.pins.generation(number);
         let mut prepared = || -> Result<_, DataplaneError> {
             let shared = Shared::open(&self.pins)?;
@@ -152,7 +152,6 @@ impl Dataplane {
             let before = shared.in_force()?.map(sys::program_by_id).transpose();
             let generation = Generation::open(&self.pins, number)?;
             if description.manifest.forwarding {
-                let places = placed(&description.places, targets);
                 generation.set_forwarding(&forwarding(&description.manifest, &places, targets)?)?;
             }
             let programs = Programs {
@@ -207,7 +206,7 @@ impl Dataplane {
         Ok((Force { shared, generation, active, places, addresses }, journal))
     }
 
-    fn load(&self, image: &Image, number: u32, targets: &[Target]) -> Result<(), DataplaneError> {
+    fn load(&self, image: &Image, number: u32, places: &[(PlaceKey, Place)]) -> Result<(), DataplaneError> {
         let wanted = shared::buckets_for(image.connections);
         let buckets = shared::existing_buckets(&self.pins).unwrap_or(wanted);
         let mut config = image.config;
@@ -215,14 +214,8 @@ impl Dataplane {
         config.hash_key = shared::hash_key(&self.pins)?;
         config.bucket_mask = buckets - 1;
         config.test_context = 0;
-        let indices: BTreeMap<&str, u32> =
-            targets.iter().map(|target| (target.name.as_str(), target.ifindex)).collect();
-        let place = |named: &NamedPlace| {
-            let ifindex = *indices.get(named.interface.as_str())?;
-            Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })
-        };
         let (pins, declared, trace) = (&self.pins, &self.declared, self.options.trace);
-        object::load(&Load { pins, declared, image, config, buckets, trace }, place)
+        object::load(&Load { pins, declared, image, places, config, buckets, trace })
     }
 
     /// Removes layouts and entry programs that no link runs any more.
@@ -238,13 +231,19 @@ impl Dataplane {
     }
 }
 
-/// The places of a description on the interfaces that exist.
+/// How many entries a place may take in the tables: an interface that is made anew has others before its old ones
+/// go, and a bond has one for each of its links, of which LACP uses eight at most.
+pub(super) const ROOM: usize = 2 + 8;
+
+/// The places of a description on the interfaces that exist, and on the links of those that are bonds.
 pub(super) fn placed(places: &[StoredPlace], targets: &[Target]) -> Vec<(PlaceKey, Place)> {
-    let placed = places.iter().filter_map(|place| {
-        let target = targets.iter().find(|target| target.name == place.interface)?;
-        Some(place.on(target.ifindex))
-    });
-    placed.collect()
+    let mut placed = Vec::new();
+    for place in places {
+        let Some(target) = targets.iter().find(|target| target.name == place.interface) else { continue };
+        placed.push(place.on(target.ifindex));
+        placed.extend(target.links.iter().map(|link| place.on_link(*link)));
+    }
+    placed
 }
 
 /// The tables of forwarding, for the devices that there are now.

@@ -14,7 +14,7 @@ use super::XdpMode;
 use super::error::DataplaneError;
 use super::features::Exit;
 use super::pins::{self, Attachment, Hook, Pins};
-use super::{clsact, netlink, sys};
+use super::{clsact, devices, netlink, sys};
 use crate::compile::image::Manifest;
 
 /// An interface to be enforced.
@@ -22,6 +22,8 @@ use crate::compile::image::Manifest;
 pub(super) struct Target {
     pub(super) name: String,
     pub(super) ifindex: u32,
+    /// Where it is a bond, the indices of its links: programs run there, and see their index.
+    pub(super) links: Vec<u32>,
 }
 
 /// A pinned program.
@@ -154,10 +156,17 @@ impl Links {
         })
     }
 
-    /// Interfaces with an XDP program, by index, as they were called when it was attached.
+    /// Interfaces with an XDP program, by index, as they were called when it was attached. The links of a bond are
+    /// called as the bond is, for which they receive.
     pub(super) fn names(self) -> BTreeMap<u32, String> {
-        let links = self.0.into_iter().filter(|live| live.hook == Hook::Xdp && live.ifindex != 0);
-        links.map(|live| (live.ifindex, live.interface)).collect()
+        let devices = devices::list().unwrap_or_default();
+        let mut names = BTreeMap::new();
+        for live in self.0.into_iter().filter(|live| live.hook == Hook::Xdp && live.ifindex != 0) {
+            let links = devices::links(&devices, live.ifindex);
+            names.extend(links.into_iter().map(|link| (link, live.interface.clone())));
+            names.insert(live.ifindex, live.interface);
+        }
+        names
     }
 
     /// How the program at the exit of an interface is attached, where one is.
@@ -193,7 +202,7 @@ pub(super) fn survey(
     manifest: &Manifest,
     may_be: bool,
 ) -> Result<Vec<Target>, DataplaneError> {
-    let (targets, missing) = find(manifest);
+    let (targets, missing) = find(manifest)?;
     if !missing.is_empty() && !may_be {
         return Err(DataplaneError::MissingInterfaces(missing));
     }
@@ -204,18 +213,19 @@ pub(super) fn survey(
 }
 
 /// The interfaces of a policy that exist, and the names of those that do not.
-pub(super) fn find(manifest: &Manifest) -> (Vec<Target>, Vec<String>) {
+pub(super) fn find(manifest: &Manifest) -> Result<(Vec<Target>, Vec<String>), DataplaneError> {
+    let devices = devices::list().map_err(DataplaneError::bpf("cannot list the network devices"))?;
     let (mut targets, mut missing) = (Vec::new(), Vec::new());
     for interface in &manifest.interfaces {
         match if_nametoindex(interface.name.as_str()) {
             Ok(ifindex) => {
                 let name = interface.name.clone();
-                targets.push(Target { name, ifindex });
+                targets.push(Target { name, ifindex, links: devices::links(&devices, ifindex) });
             }
             Err(_) => missing.push(interface.name.clone()),
         }
     }
-    (targets, missing)
+    Ok((targets, missing))
 }
 
 fn refuse_foreign(links: &Links, target: &Target) -> Result<(), DataplaneError> {

@@ -15,6 +15,8 @@ pub(super) struct Device {
     pub(super) master: Option<u32>,
     /// What it is above, where it is a VLAN device.
     pub(super) vlan: Option<Vlan>,
+    /// It is a bond.
+    pub(super) bond: bool,
     /// Largest packet, in bytes.
     pub(super) mtu: u32,
     /// Receive queues.
@@ -63,13 +65,12 @@ pub(super) fn list() -> io::Result<BTreeMap<u32, Device>> {
     Ok(devices)
 }
 
-/// Names of the members of a bond; none where the device is something else.
-pub(super) fn members(index: u32) -> io::Result<Vec<String>> {
-    let devices = list()?;
-    let members = devices.iter().filter(|(_, device)| device.master == Some(index));
-    // One that is gone by now needs nothing.
-    let names = members.filter_map(|(member, _)| nix::net::if_::if_indextoname(*member).ok());
-    Ok(names.filter_map(|name| name.into_string().ok()).collect())
+/// The links of a bond, which receive for it; none where the device is something else.
+pub(super) fn links(devices: &BTreeMap<u32, Device>, index: u32) -> Vec<u32> {
+    if !devices.get(&index).is_some_and(|device| device.bond) {
+        return Vec::new();
+    }
+    devices.iter().filter(|(_, device)| device.master == Some(index)).map(|(link, _)| *link).collect()
 }
 
 /// A device from its message, without the message's own header.
@@ -79,15 +80,25 @@ fn device(body: &[u8]) -> Option<(u32, Device)> {
     let find = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
     let mac = find(IFLA_ADDRESS).and_then(|address| address.try_into().ok()).unwrap_or_default();
     let lower = find(IFLA_LINK).filter(|_| find(IFLA_LINK_NETNSID).is_none()).and_then(number);
-    let vlan = lower.zip(find(IFLA_LINKINFO)).and_then(|(lower, info)| vlan(lower, info));
+    let info = find(IFLA_LINKINFO);
+    let vlan = lower.zip(info).and_then(|(lower, info)| vlan(lower, info));
+    let bond = info.and_then(kind) == Some(b"bond");
     let word = |wanted| find(wanted).and_then(number).unwrap_or_default();
     let master = find(IFLA_MASTER).and_then(number);
-    Some((index, Device { mac, master, vlan, mtu: word(IFLA_MTU), queues: word(IFLA_NUM_RX_QUEUES) }))
+    Some((index, Device { mac, master, vlan, bond, mtu: word(IFLA_MTU), queues: word(IFLA_NUM_RX_QUEUES) }))
+}
+
+/// What `ip link add type` calls a device.
+fn kind(info: &[u8]) -> Option<&[u8]> {
+    inside(info, IFLA_INFO_KIND)?.strip_suffix(b"\0")
+}
+
+fn inside(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
 fn vlan(lower: u32, info: &[u8]) -> Option<Vlan> {
-    let inside = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-    if inside(info, IFLA_INFO_KIND)?.strip_suffix(b"\0")? != b"vlan" {
+    if kind(info)? != b"vlan" {
         return None;
     }
     let data = inside(info, IFLA_INFO_DATA)?;
@@ -140,12 +151,14 @@ mod tests {
             ),
             link(7, &[address.clone(), lower.clone(), info.clone()]),
             link(8, &[lower, info, elsewhere]),
+            link(12, &[address.clone(), attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bond\0"))]),
+            link(13, &[address, attribute(IFLA_MASTER, &12_u32.to_ne_bytes())]),
         ]
         .concat()
     }
 
     #[test]
-    fn vlan_devices_are_told_from_others() {
+    fn vlan_devices_and_bonds_are_told_from_others() {
         let mut devices = BTreeMap::new();
         let last =
             netlink::messages(&datagram(), &mut |message| devices.extend(device(&message[MESSAGE_HEADER..])));
@@ -153,11 +166,15 @@ mod tests {
         let mac = [2, 0, 0, 0, 0, 9];
         let vlan = Some(Vlan { lower: 5, identifier: 70, service: true });
         let expected = [
-            (5, Device { mac, master: Some(12), vlan: None, mtu: 1500, queues: 0 }),
-            (7, Device { mac, master: None, vlan, mtu: 0, queues: 0 }),
-            (8, Device { mac: [0; 6], master: None, vlan: None, mtu: 0, queues: 0 }),
+            (5, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 1500, queues: 0 }),
+            (7, Device { mac, master: None, vlan, bond: false, mtu: 0, queues: 0 }),
+            (8, Device { mac: [0; 6], master: None, vlan: None, bond: false, mtu: 0, queues: 0 }),
+            (12, Device { mac, master: None, vlan: None, bond: true, mtu: 0, queues: 0 }),
+            (13, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 0, queues: 0 }),
         ];
         assert_eq!(devices, BTreeMap::from(expected));
+        assert_eq!(links(&devices, 12), [5, 13]);
+        assert_eq!((links(&devices, 7), links(&devices, 99)), (vec![], vec![]), "no bond, or gone");
     }
 
     #[test]

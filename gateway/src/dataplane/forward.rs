@@ -9,6 +9,7 @@ use gateway_common::forward::{Exit, Leg, TagKey, Tags};
 use gateway_common::layout::generation;
 use gateway_common::place::{Place, PlaceKey};
 
+use super::apply::ROOM;
 use super::attach::Target;
 use super::devices::{Device, Vlan};
 use super::error::DataplaneError;
@@ -37,7 +38,7 @@ pub(super) struct ForwardingMaps {
 /// made anew has other entries before its old ones go.
 pub(super) fn sizes(places: usize, interfaces: usize) -> [(&'static str, usize); 4] {
     [
-        (generation::LEGS, places * 2),
+        (generation::LEGS, places * ROOM),
         (generation::EXITS, (places + interfaces) * 2),
         (generation::TAGS, places * 2),
         (generation::DEVICES, interfaces),
@@ -70,7 +71,9 @@ impl Forwarding {
                 let index = above.unwrap_or(target.ifindex);
                 let Some(device) = devices.get(&index) else { continue };
                 let flags = if untag { Leg::UNTAG } else { 0 };
-                forwarding.legs.push((*key, Leg { device: index, mac: device.mac, flags }));
+                let leg = Leg { device: index, mac: device.mac, flags };
+                let ports = [target.ifindex].into_iter().chain(target.links.iter().copied());
+                forwarding.legs.extend(ports.map(|ifindex| (PlaceKey { ifindex, ..*key }, leg)));
                 if index != target.ifindex {
                     let exit = Exit { port: target.ifindex, slot, tags, flags: 0 };
                     forwarding.exits.push((index, exit));
@@ -171,7 +174,7 @@ mod tests {
     }
 
     fn device(vlan: Option<Vlan>) -> Device {
-        Device { mac: GATEWAY, master: None, vlan, mtu: 1500, queues: 1 }
+        Device { mac: GATEWAY, master: None, vlan, bond: false, mtu: 1500, queues: 1 }
     }
 
     fn manifest(interfaces: &[&str]) -> Manifest {
@@ -188,7 +191,7 @@ mod tests {
     }
 
     fn target(name: &str, ifindex: u32) -> Target {
-        Target { name: name.to_owned(), ifindex }
+        Target { name: name.to_owned(), ifindex, links: Vec::new() }
     }
 
     fn of(places: &[(PlaceKey, Place)], devices: &[(u32, Option<Vlan>)]) -> Forwarding {
@@ -227,6 +230,20 @@ mod tests {
         assert_eq!(found.exits, [(7, exit(0, 70)), (9, exit(100, 71))]);
         let legs: Vec<_> = found.legs.iter().map(|(_, leg)| (leg.device, leg.flags)).collect();
         assert_eq!(legs, [(7, 0), (9, 0)]);
+    }
+
+    #[test]
+    fn a_bond_s_frames_come_by_its_links_and_leave_by_itself() {
+        let bond = Target { links: vec![5, 6], ..target("trunk0", 3) };
+        let vlan = Some(Vlan { lower: 3, identifier: 70, service: false });
+        let devices = [(3, None), (5, None), (6, None), (7, vlan)];
+        let devices = devices.into_iter().map(|(index, vlan)| (index, device(vlan))).collect();
+        let places = [3, 5, 6].map(|ifindex| place(ifindex, 0, 70, 8));
+        let found = Forwarding::of(&manifest(&["trunk0"]), &places, &[bond], &devices);
+        let leg = Leg { device: 7, mac: GATEWAY, flags: 0 };
+        assert_eq!(found.legs, places.map(|(key, _)| (key, leg)));
+        let exit = Exit { port: 3, slot: 0, tags: Tags { outer: 0, vlan: 70 }, flags: 0 };
+        assert_eq!((found.exits, found.slots), (vec![(7, exit)], vec![(0, 3)]));
     }
 
     #[test]

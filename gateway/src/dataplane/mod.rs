@@ -133,6 +133,8 @@ pub struct InterfaceStatus {
     pub name: String,
     /// Index, where it exists.
     pub ifindex: Option<u32>,
+    /// Where it is a bond, the indices of its links: what arrives is reported with theirs.
+    pub links: Vec<u32>,
     /// How our program is attached, where it is.
     pub mode: Option<AttachedMode>,
     /// How our program at its exit is attached, where it is.
@@ -206,11 +208,12 @@ impl Dataplane {
     /// The interfaces of the policy in force.
     pub fn interfaces(&self) -> Vec<InterfaceStatus> {
         let Some(active) = self.active() else { return Vec::new() };
-        let (targets, missing) = attach::find(&active.manifest);
+        let (targets, missing) = attach::find(&active.manifest).unwrap_or_default();
         let links = Links::read(&self.pins).ok();
         let present = targets.iter().map(|target| InterfaceStatus {
             name: target.name.clone(),
             ifindex: Some(target.ifindex),
+            links: target.links.clone(),
             mode: netlink::attached_xdp(target.ifindex).ok().flatten().map(|attached| attached.mode),
             exit: links.as_ref().and_then(|links| links.exit(target.ifindex)),
             driver: offload::driver(&target.name),
@@ -219,6 +222,7 @@ impl Dataplane {
         let absent = missing.into_iter().map(|name| InterfaceStatus {
             name,
             ifindex: None,
+            links: Vec::new(),
             mode: None,
             exit: None,
             driver: None,

@@ -8,14 +8,14 @@ use aya::maps::{MapData, MapType};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use gateway_common::layout::{self, generation, shared};
-use gateway_common::place::PlaceKey;
+use gateway_common::place::{Place, PlaceKey};
 use gateway_common::table::Config;
 use sha2::{Digest, Sha256};
 
 use super::error::DataplaneError;
 use super::pins::{self, Pins};
 use super::{sys, tables};
-use crate::compile::image::{Image, NamedPlace};
+use crate::compile::image::Image;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/clinigate-ebpf.o"));
 
@@ -128,6 +128,8 @@ pub(super) struct Load<'a> {
     pub(super) pins: &'a Pins,
     pub(super) declared: &'a Declared,
     pub(super) image: &'a Image,
+    /// Its places, on the interfaces that exist.
+    pub(super) places: &'a [(PlaceKey, Place)],
     pub(super) config: Config,
     /// Buckets of the connection table where it does not exist yet.
     pub(super) buckets: u32,
@@ -137,23 +139,20 @@ pub(super) struct Load<'a> {
 
 /// Loads a generation and pins it, not yet in force; and the entry program where it is not pinned
 /// yet. On an error nothing of the generation is left pinned.
-pub(super) fn load(
-    load: &Load<'_>,
-    place: impl Fn(&NamedPlace) -> Option<PlaceKey>,
-) -> Result<(), DataplaneError> {
+pub(super) fn load(load: &Load<'_>) -> Result<(), DataplaneError> {
     let directory = load.pins.generation(load.config.generation);
     pins::remove_tree(&directory)?;
     fs::create_dir(&directory).map_err(DataplaneError::io("cannot create", &directory))?;
-    let result = load_into(load, place);
+    let result = load_into(load);
     if result.is_err() {
         pins::remove_tree(&directory)?;
     }
     result
 }
 
-fn load_into(load: &Load<'_>, place: impl Fn(&NamedPlace) -> Option<PlaceKey>) -> Result<(), DataplaneError> {
+fn load_into(load: &Load<'_>) -> Result<(), DataplaneError> {
     let mut ebpf = create_maps(load)?;
-    tables::fill(load.image, |name| generation_map(&ebpf, name), place)?;
+    tables::fill(load.image, |name| generation_map(&ebpf, name), load.places)?;
     let directory = load.pins.generation(load.config.generation);
     for name in generation::ALL {
         let path = directory.join(name);

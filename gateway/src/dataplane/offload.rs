@@ -4,8 +4,9 @@
 //! a tag that does not belong there would go unnoticed), and one that merges TCP
 //! segments hands over frames that nobody sent.
 
+use nix::net::if_::if_indextoname;
+
 use super::attach::Target;
-use super::devices;
 use super::error::DataplaneError;
 use super::ethtool::Ethtool;
 
@@ -30,9 +31,10 @@ const HIDING: [Hiding; 4] = [
 /// Turns off what must be off on an interface and, where it is a bond, on its links, which receive for it: each with what
 /// `ethtool -K` calls it.
 pub(super) fn settle(target: &Target) -> Result<Vec<(String, &'static str)>, DataplaneError> {
-    let members = devices::members(target.ifindex);
     let mut off = Vec::new();
-    for name in members.map_err(DataplaneError::bpf("cannot list the network devices"))? {
+    // One that is gone by now needs nothing.
+    let names = target.links.iter().filter_map(|link| if_indextoname(*link).ok()?.into_string().ok());
+    for name in names {
         off.extend(turn_off(&name)?.into_iter().map(|feature| (name.clone(), feature)));
     }
     off.extend(turn_off(&target.name)?.into_iter().map(|feature| (target.name.clone(), feature)));

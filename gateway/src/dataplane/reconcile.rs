@@ -31,7 +31,7 @@ impl Dataplane {
             return Ok(reconciled);
         }
         reconciled.addresses_changed = local_addresses()? != force.addresses;
-        let (targets, missing) = attach::find(&force.active.manifest);
+        let (targets, missing) = attach::find(&force.active.manifest)?;
         reconciled.missing = missing;
 
         let places = apply::placed(&force.places, &targets);
@@ -48,10 +48,14 @@ impl Dataplane {
         }
         let Some(programs) = self.programs()? else { return Ok(reconciled) };
         let links = Links::read(&self.pins)?;
-        if links.are_converged(&targets, &programs) {
+        let converged = links.are_converged(&targets, &programs);
+        // A link that joins a bond runs its programs at once.
+        if !converged || targets.iter().any(|target| !target.links.is_empty()) {
+            force.generation.set_places(&places)?;
+        }
+        if converged {
             return Ok(reconciled);
         }
-        force.generation.set_places(&places)?;
         let mut journal = Journal::default();
         for target in &targets {
             if reconciled.failed.iter().any(|(name, _)| *name == target.name) {

@@ -68,6 +68,15 @@ impl StoredPlace {
         let key = PlaceKey { ifindex, outer: self.outer, vlan: self.vlan };
         (key, Place { segment: self.segment, flags: self.flags, link_atom: self.link_atom })
     }
+
+    /// The entry for what a bond receives by its link with this index.
+    pub(super) fn on_link(&self, ifindex: u32) -> (PlaceKey, Place) {
+        let (key, mut place) = self.on(ifindex);
+        if self.outer == 0 && self.vlan == 0 || key == PlaceKey::interface(ifindex) {
+            place.flags |= Place::LINK;
+        }
+        (key, place)
+    }
 }
 
 impl From<&NamedPlace> for StoredPlace {

@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::maps::{Map, MapData};
 use gateway_common::counter::{RULES_PER_ELEMENT, pair_elements};
 use gateway_common::layout::generation;
-use gateway_common::place::PlaceKey;
+use gateway_common::place::{Place, PlaceKey};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::apply::ROOM;
 use super::error::DataplaneError;
 use super::forward;
 use super::sys::{self, bytes_of};
-use crate::compile::image::{Image, NamedPlace};
+use crate::compile::image::Image;
 
 /// `BPF_F_MMAPABLE` (include/uapi/linux/bpf.h).
 const MMAPABLE: u32 = 1 << 10;
@@ -51,8 +52,7 @@ pub(super) fn sizes(
     let rows = image.config.segments * pair_elements(image.config.segments);
     sizes.push((generation::PAIR_COUNTERS, rows as usize));
     sizes.push((generation::RULE_COUNTERS, image.manifest.rules.len().div_ceil(RULES_PER_ELEMENT)));
-    // Twice the room: an interface that is made anew has other places before its old ones go.
-    sizes.push((generation::PLACES, image.places.len() * 2));
+    sizes.push((generation::PLACES, image.places.len() * ROOM));
     sizes.push((generation::ETHERTYPES, image.ethertypes.len()));
     let (places, interfaces) = match image.config.forwarding {
         0 => (0, 0),
@@ -66,20 +66,18 @@ pub(super) fn sizes(
     checked.collect()
 }
 
-/// Writes the whole image. `place` gives the key of a place, where its interface exists.
+/// Writes the whole image, with its places on the interfaces that exist.
 pub(super) fn fill<'a>(
     image: &Image,
     map: impl Fn(&'static str) -> Result<&'a MapData, DataplaneError>,
-    place: impl Fn(&NamedPlace) -> Option<PlaceKey>,
+    placed: &[(PlaceKey, Place)],
 ) -> Result<(), DataplaneError> {
     for (name, bytes) in arrays(image) {
         write(name, map(name)?, bytes)?;
     }
     let places = map(generation::PLACES)?.fd().as_fd();
-    for named in &image.places {
-        if let Some(key) = place(named) {
-            sys::update(places, &key, &named.place).map_err(DataplaneError::bpf("cannot fill PLACES"))?;
-        }
+    for (key, place) in placed {
+        sys::update(places, key, place).map_err(DataplaneError::bpf("cannot fill PLACES"))?;
     }
     let ethertypes = map(generation::ETHERTYPES)?.fd().as_fd();
     for key in &image.ethertypes {

@@ -16,7 +16,7 @@ use aya::programs::{
 use aya_obj::programs::XdpAttachType;
 use gateway_common::event::Event;
 use gateway_common::layout;
-use gateway_common::place::PlaceKey;
+use gateway_common::place::{Place, PlaceKey};
 use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::{NO_RULE, TestContext, TestJudgement};
 
@@ -31,7 +31,7 @@ use super::object::{self, Declared, Load};
 use super::pins::{self, Pins};
 use super::shared::{self, Shared};
 use super::sys;
-use crate::compile::image::{Image, Manifest, NamedPlace};
+use crate::compile::image::{Image, Manifest};
 use crate::packet::Decision;
 use crate::policy::model::{RuleId, SegmentId};
 
@@ -45,7 +45,7 @@ pub struct Trial {
     shared: Shared,
     manifest: Manifest,
     retired: Counts,
-    interfaces: BTreeMap<String, u32>,
+    targets: Vec<Target>,
     declared: Declared,
     variant: Variant,
     pins: Pins,
@@ -142,7 +142,7 @@ impl Trial {
     /// Loads `image` with the interfaces that it names standing for these indices; a place on any
     /// other interface is left out.
     pub fn new(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
-        Self::with(image, interfaces, Variant::TRIAL, shared::buckets_for(image.connections))
+        Self::with(image, targets(interfaces), Variant::TRIAL, shared::buckets_for(image.connections))
     }
 
     /// The same with a connection table of this many buckets, a power of two: also of so few that it
@@ -152,31 +152,45 @@ impl Trial {
         interfaces: &BTreeMap<String, u32>,
         buckets: u32,
     ) -> Result<Self, DataplaneError> {
-        Self::with(image, interfaces, Variant::TRIAL, buckets)
+        Self::with(image, targets(interfaces), Variant::TRIAL, buckets)
     }
 
     /// The same with the very programs that interfaces run: place and time are the kernel's. For
     /// measurements, which run [`Trial::entry`] themselves; of what runs frames here only that works.
     pub fn as_attached(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
-        Self::with(image, interfaces, Variant::ATTACHED, shared::buckets_for(image.connections))
+        Self::with(image, targets(interfaces), Variant::ATTACHED, shared::buckets_for(image.connections))
     }
 
     /// [`Trial::as_attached`], with single packets traced.
     pub fn as_traced(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
         let variant = Variant { trace: true, ..Variant::ATTACHED };
-        Self::with(image, interfaces, variant, shared::buckets_for(image.connections))
+        Self::with(image, targets(interfaces), variant, shared::buckets_for(image.connections))
+    }
+
+    /// [`Trial::new`], with interfaces that are bonds: `links` are the indices of the links by which frames arrive, by
+    /// the name of the bond.
+    pub fn bonded(
+        image: &Image,
+        interfaces: &BTreeMap<String, u32>,
+        links: &BTreeMap<String, Vec<u32>>,
+    ) -> Result<Self, DataplaneError> {
+        let mut targets = targets(interfaces);
+        for target in &mut targets {
+            target.links = links.get(&target.name).cloned().unwrap_or_default();
+        }
+        Self::with(image, targets, Variant::TRIAL, shared::buckets_for(image.connections))
     }
 
     /// [`Trial::new`], with interfaces of the network namespace of the calling thread: what is allowed is forwarded
     /// by that namespace's routes and neighbours, if the policy wants it. All runs must be made there, too.
     pub fn routed(image: &Image, interfaces: &BTreeMap<String, u32>) -> Result<Self, DataplaneError> {
         let variant = Variant { routed: true, ..Variant::TRIAL };
-        Self::with(image, interfaces, variant, shared::buckets_for(image.connections))
+        Self::with(image, targets(interfaces), variant, shared::buckets_for(image.connections))
     }
 
     fn with(
         image: &Image,
-        interfaces: &BTreeMap<String, u32>,
+        targets: Vec<Target>,
         variant: Variant,
         buckets: u32,
     ) -> Result<Self, DataplaneError> {
@@ -184,9 +198,9 @@ impl Trial {
         let pins = Pins::new(&PathBuf::from(format!("/proc/self/fd/{}", filesystem.as_raw_fd())));
         let declared = Declared::parse()?;
         pins.create()?;
-        load(&pins, &declared, image, interfaces, variant, 1, buckets)?;
+        load(&pins, &declared, image, &targets, variant, 1, buckets)?;
         let shared = Shared::open(&pins)?;
-        let generation = open(&pins, 1, image, interfaces, variant)?;
+        let generation = open(&pins, 1, image, &targets, variant)?;
         shared.put_in_force(generation.judge())?;
         Ok(Self {
             entry: Xdp::from_pin(pins.entry(object::hash()), XdpAttachType::Interface).map_err(refused)?,
@@ -196,7 +210,7 @@ impl Trial {
             shared,
             manifest: image.manifest.clone(),
             retired: Counts::default(),
-            interfaces: interfaces.clone(),
+            targets,
             declared,
             variant,
             pins,
@@ -207,8 +221,8 @@ impl Trial {
     /// Puts another image in force; connections, fragments and events stay.
     pub fn swap(&mut self, image: &Image) -> Result<(), DataplaneError> {
         let number = self.generation.number + 1;
-        load(&self.pins, &self.declared, image, &self.interfaces, self.variant, number, self.shared.buckets)?;
-        let next = open(&self.pins, number, image, &self.interfaces, self.variant)?;
+        load(&self.pins, &self.declared, image, &self.targets, self.variant, number, self.shared.buckets)?;
+        let next = open(&self.pins, number, image, &self.targets, self.variant)?;
         self.shared.put_in_force(next.judge())?;
         self.retired.add(self.generation.counts(Some(&self.manifest))?);
         pins::remove_tree(&self.pins.generation(self.generation.number))?;
@@ -399,7 +413,7 @@ fn load(
     pins: &Pins,
     declared: &Declared,
     image: &Image,
-    interfaces: &BTreeMap<String, u32>,
+    targets: &[Target],
     variant: Variant,
     number: u32,
     buckets: u32,
@@ -409,14 +423,22 @@ fn load(
     config.hash_key = shared::hash_key(pins)?;
     config.test_context = u32::from(variant.timing == Timing::Context);
     config.bucket_mask = buckets - 1;
-    let place = |named: &NamedPlace| key(named, interfaces);
-    object::load(&Load { pins, declared, image, config, buckets, trace: variant.trace }, place)
+    let places = &placed(image, targets);
+    object::load(&Load { pins, declared, image, places, config, buckets, trace: variant.trace })
 }
 
-/// The key of a place, where its interface is one of these.
-fn key(named: &NamedPlace, interfaces: &BTreeMap<String, u32>) -> Option<PlaceKey> {
-    let ifindex = *interfaces.get(&named.interface)?;
-    Some(PlaceKey { ifindex, outer: named.outer, vlan: named.vlan })
+fn targets(interfaces: &BTreeMap<String, u32>) -> Vec<Target> {
+    let target = |(name, ifindex): (&String, &u32)| Target {
+        name: name.clone(),
+        ifindex: *ifindex,
+        links: Vec::new(),
+    };
+    interfaces.iter().map(target).collect()
+}
+
+fn placed(image: &Image, targets: &[Target]) -> Vec<(PlaceKey, Place)> {
+    let places: Vec<_> = image.places.iter().map(Into::into).collect();
+    apply::placed(&places, targets)
 }
 
 /// Opens a generation that was loaded; with its tables of forwarding, where the variant has them.
@@ -424,18 +446,13 @@ fn open(
     pins: &Pins,
     number: u32,
     image: &Image,
-    interfaces: &BTreeMap<String, u32>,
+    targets: &[Target],
     variant: Variant,
 ) -> Result<Generation, DataplaneError> {
     let generation = Generation::open(pins, number)?;
     if variant.routed && image.manifest.forwarding {
-        let targets: Vec<Target> = interfaces
-            .iter()
-            .map(|(name, ifindex)| Target { name: name.clone(), ifindex: *ifindex })
-            .collect();
-        let place = |named: &NamedPlace| Some((key(named, interfaces)?, named.place));
-        let places: Vec<_> = image.places.iter().filter_map(place).collect();
-        generation.set_forwarding(&apply::forwarding(&image.manifest, &places, &targets)?)?;
+        let places = placed(image, targets);
+        generation.set_forwarding(&apply::forwarding(&image.manifest, &places, targets)?)?;
     }
     Ok(generation)
 }

@@ -94,6 +94,20 @@ impl Bench {
         Self { trial, interfaces, now: 3_600_000_000_000, log: String::new() }
     }
 
+    /// The same with each interface a bond of two links: `t0` has `t0-link1` and `t0-link2`.
+    pub(crate) fn bonded(policy: &str) -> Self {
+        let image = image(policy);
+        let Self { mut interfaces, now, log, .. } = Self::of(&image);
+        let mut links = BTreeMap::new();
+        for (bond, index) in interfaces.clone() {
+            let own = [index + 100, index + 200];
+            interfaces.extend([1, 2].map(|link| format!("{bond}-link{link}")).into_iter().zip(own));
+            links.insert(bond, own.to_vec());
+        }
+        let trial = Trial::bonded(&image, &interfaces, &links).unwrap();
+        Self { trial, interfaces, now, log }
+    }
+
     /// A resolved policy, with its rules in one table.
     pub(crate) fn of_policy(policy: &Policy) -> Self {
         Self::of(&compile_as(policy, Layering::BySize).unwrap())

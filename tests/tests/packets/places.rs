@@ -233,6 +233,43 @@ fn promise_5_a_link_local_address_is_one_host_in_each_segment() {
     bench.frame("neither", "a0", &segment(ACK), pass(Reason::Established, "administer"));
 }
 
+/// Programs of a bond run on its links, and see those.
+#[test]
+fn promise_5_a_bond_s_links_are_the_bond() {
+    let mut bench = Bench::bonded(WARD);
+    let syn = tagged(VLAN, 30, &tcp("10.0.3.5", "10.0.2.5", (40_000, 104), SYN));
+    let ack = tagged(VLAN, 30, &tcp("10.0.3.5", "10.0.2.5", (40_000, 104), ACK));
+    let answer = tcp("10.0.2.5", "10.0.3.5", (104, 40_000), SYN | ACK);
+    let spoofed = tagged(VLAN, 30, &tcp("10.0.1.5", "10.0.2.5", (40_000, 104), SYN));
+    bench.frame("by a link", "t0-link1", &syn, pass(Reason::Flow, "from-trunk"));
+    bench.frame("answered by another bond's", "b0-link2", &answer, pass(Reason::Established, "from-trunk"));
+    bench.frame("on by the other link", "t0-link2", &ack, pass(Reason::Established, "from-trunk"));
+    bench.frame("by the bond, in generic mode", "t0", &ack, pass(Reason::Established, "from-trunk"));
+    bench.frame("spoofed by a link", "t0-link2", &spoofed, drop(Reason::Spoofed));
+    bench.frame("unknown tag by a link", "t0-link1", &tagged(VLAN, 31, &syn), drop(Reason::UnknownVlan));
+}
+
+/// LACP is between the two ends of a link, below the policy.
+#[test]
+fn the_links_of_a_bond_agree_with_their_peers() {
+    let mut bench = Bench::bonded(WARD);
+    let mut lacp = ethernet(0x8809, &[1; 110]);
+    lacp[..6].copy_from_slice(&[0x01, 0x80, 0xc2, 0, 0, 0x02]);
+    let mut elsewhere = lacp.clone();
+    elsewhere[5] = 0x03;
+    for (what, port, other) in
+        [("on a trunk", "t0", Reason::UnknownVlan), ("on an access port", "a0", Reason::UnlistedEtherType)]
+    {
+        for link in ["link1", "link2"] {
+            bench.frame(what, &format!("{port}-{link}"), &lacp, pass_unruled(Reason::EtherType));
+        }
+        bench.frame("not on the bond itself", port, &lacp, drop(other));
+        bench.frame("to another group", &format!("{port}-link1"), &elsewhere, drop(other));
+    }
+    bench.frame("with a tag", "t0-link1", &tagged(VLAN, 30, &lacp), drop(Reason::UnlistedEtherType));
+    bench.frame("with an unknown tag", "t0-link1", &tagged(VLAN, 31, &lacp), drop(Reason::UnknownVlan));
+}
+
 #[test]
 fn promise_6_other_ethertypes_pass_only_where_listed() {
     let mut bench = Bench::ward();

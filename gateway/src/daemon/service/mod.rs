@@ -227,7 +227,10 @@ impl Service {
             interfaces: dataplane
                 .interfaces()
                 .into_iter()
-                .filter_map(|interface| Some((interface.ifindex?, interface.name)))
+                .flat_map(|interface| {
+                    let indices = interface.ifindex.into_iter().chain(interface.links);
+                    indices.map(|index| (index, interface.name.clone())).collect::<Vec<_>>()
+                })
                 .collect::<HashMap<u32, String>>(),
             policy,
         });

@@ -54,10 +54,18 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "outer-tag-ignored",
         file: "gateway-ebpf/src/place.rs",
-        right: "match lookup(&link.place) {",
-        wrong: "match lookup(&PlaceKey { outer: 0, ..link.place }) {",
+        right: "if let Some(place) = lookup(&link.place) {",
+        wrong: "if let Some(place) = lookup(&PlaceKey { outer: 0, ..link.place }) {",
         breaks: "Of two tags only the inner one names the segment",
         near: ("packets", "places::promise_5_interface_and_tag_give_the_segment"),
+    },
+    Fault {
+        name: "slow-protocols-anywhere",
+        file: "gateway-ebpf/src/place.rs",
+        right: "place.flags & Place::LINK != 0",
+        wrong: "place.flags != u16::MAX",
+        breaks: "Frames of LACP pass where no bond is",
+        near: ("packets", "places::the_links_of_a_bond"),
     },
     Fault {
         name: "priority-tag-around-a-tag",
