@@ -151,6 +151,7 @@ pub struct Hospital {
     pub gateway: Namespace,
     /// What a switch would be: the far end of the trunk.
     pub switch: Namespace,
+    deployment: Deployment,
     hosts: Vec<Host>,
     /// The router of the provider: between the gateway and the world.
     pub provider: Namespace,
@@ -209,7 +210,7 @@ impl Hospital {
         let namespaces =
             hosts.iter().map(|host| &host.namespace).chain([&gateway, &switch, &provider]).chain(&core);
         namespaces.into_iter().try_for_each(Namespace::wait_up)?;
-        Ok(Self { gateway, switch, hosts, provider, core, bridge: None, run })
+        Ok(Self { gateway, switch, deployment, hosts, provider, core, bridge: None, run })
     }
 
     /// A host by its name.

@@ -55,11 +55,14 @@ impl Hospital {
     /// A veth takes redirected frames only where its other end polls, as network cards always do.
     pub fn let_hosts_poll(&self) -> Result<()> {
         let inside = self.hosts.iter().map(|host| (&host.namespace, HOST_INTERFACE));
-        let others = [(&self.switch, HOST_INTERFACE), (&self.provider, super::CUSTOMER)];
+        let uplinks = || [HOST_INTERFACE].into_iter().chain(self.deployment.links().iter().copied());
+        let others =
+            uplinks().map(|uplink| (&self.switch, uplink)).chain([(&self.provider, super::CUSTOMER)]);
         for (namespace, interface) in inside.chain(others) {
             tool(namespace.command("ethtool").args(["-K", interface, "gro", "on"]))?;
         }
         // The switch sends on what it receives: nothing may grow there.
-        self.switch.batch(&[format!("link set {HOST_INTERFACE} gro_max_size 1")])
+        self.switch
+            .batch(&uplinks().map(|uplink| format!("link set {uplink} gro_max_size 1")).collect::<Vec<_>>())
     }
 }

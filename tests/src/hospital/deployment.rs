@@ -27,6 +27,8 @@ pub enum Deployment {
     Trunk,
     /// The same on a trunk of two links (LACP).
     Bond,
+    /// The same, with one link at work and one in reserve (active-backup).
+    StandbyBond,
     /// As `trunk`, each zone with routing tables of its own (VRF).
     Vrf,
     /// As `trunk`, by the guest's virtio-net cards (`cargo xtask vm`): a driver with native XDP.
@@ -40,17 +42,15 @@ pub enum Deployment {
 impl Deployment {
     /// All in which hosts are on ports of a switch.
     pub const SWITCHED: &[Self] =
-        &[Self::Trunk, Self::Bond, Self::Vrf, Self::Virtio, Self::E1000, Self::Wire];
+        &[Self::Trunk, Self::Bond, Self::StandbyBond, Self::Vrf, Self::Virtio, Self::E1000, Self::Wire];
 
     /// The policy's `interfaces`, where they are not those of the reference hospital.
     pub fn interfaces(self) -> Option<String> {
         let vlans = vlans().map(|vlan| vlan.to_string()).collect::<Vec<_>>().join(", ");
         let beyond = match self {
             Self::Ports => return None,
-            Self::Trunk | Self::Bond | Self::Vrf | Self::Virtio | Self::E1000 => {
-                format!("{WAN}: {{ wan: true }}")
-            }
             Self::Wire => format!("{CORE}: {{ trunk: [{vlans}], routed: true }}"),
+            _ => format!("{WAN}: {{ wan: true }}"),
         };
         Some(format!("interfaces:\n  {TRUNK}: {{ trunk: [{vlans}] }}\n  {beyond}\n"))
     }
@@ -69,7 +69,8 @@ impl Deployment {
         }
         bridge(switch)?;
         match self {
-            Self::Bond => bond(gateway, switch)?,
+            Self::Bond => bond(gateway, switch, LACP)?,
+            Self::StandbyBond => bond(gateway, switch, ACTIVE_BACKUP)?,
             Self::Virtio => cards(0, gateway, switch)?,
             Self::E1000 => cards(1, gateway, switch)?,
             _ => wire(&end(gateway, TRUNK, mac(1, 1), &[]), &end(switch, HOST_INTERFACE, mac(1, 2), &[]))?,
@@ -86,6 +87,11 @@ impl Deployment {
             separate(gateway)?;
         }
         Ok(None)
+    }
+
+    /// The links of the trunk, where it is a bond; at both ends.
+    pub(super) const fn links(self) -> &'static [&'static str] {
+        if matches!(self, Self::Bond | Self::StandbyBond) { &LINKS } else { &[] }
     }
 
     /// Hardware address of the router of the segments.
@@ -153,7 +159,7 @@ pub const HEARTBEAT: &str = "hb0";
 const CORE: &str = "core0";
 const CORE_LINK: u8 = 6;
 
-/// The ends of a cable between two cards of a guest, which bear these addresses (`xtask/src/vm/boot.rs`).
+/// The ends of a cable between two cards of a guest, which bear these addresses (`xtask/src/vm/cards.rs`).
 fn cards(cable: u8, gateway: &Namespace, switch: &Namespace) -> Result<()> {
     for (namespace, name, end) in [(gateway, TRUNK, 1), (switch, HOST_INTERFACE, 2)] {
         let own = mac_text([2, 0xc9, 0xaa, 0, cable, end - 1]);
@@ -191,15 +197,20 @@ pub fn has_cards(deployment: Deployment) -> Result<bool> {
     Ok(card(&mac_text([2, 0xc9, 0xaa, 0, cable, 0]))?.is_some())
 }
 
+/// How a bond uses its links, as `ip link add type bond mode` takes it.
+const LACP: &str = "802.3ad lacp_rate fast xmit_hash_policy layer2+3";
+const ACTIVE_BACKUP: &str = "active-backup";
+
+/// Links of a bond.
+const LINKS: [&str; 2] = ["link1", "link2"];
+
 /// Two links between gateway and switch, as one.
-fn bond(gateway: &Namespace, switch: &Namespace) -> Result<()> {
+fn bond(gateway: &Namespace, switch: &Namespace, mode: &str) -> Result<()> {
     for (namespace, name, end) in [(gateway, TRUNK, 1), (switch, HOST_INTERFACE, 2)] {
         let address = mac_text(mac(1, end));
-        namespace.batch(&[format!(
-            "link add {name} address {address} type bond mode 802.3ad miimon 50 lacp_rate fast xmit_hash_policy layer2"
-        )])?;
+        namespace.batch(&[format!("link add {name} address {address} type bond mode {mode} miimon 50")])?;
     }
-    for (number, link) in (7..).zip(["link1", "link2"]) {
+    for (number, link) in (7..).zip(LINKS) {
         wire(&end(gateway, link, mac(number, 1), &[]), &end(switch, link, mac(number, 2), &[]))?;
         for (namespace, name) in [(gateway, TRUNK), (switch, HOST_INTERFACE)] {
             namespace.batch(&[format!("link set {link} down"), format!("link set {link} master {name}")])?;

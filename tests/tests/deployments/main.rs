@@ -10,6 +10,7 @@ mod pair;
 mod routers;
 mod site;
 mod wires;
+mod witness;
 
 use std::path::Path;
 use std::process::Command;

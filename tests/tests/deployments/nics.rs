@@ -2,7 +2,7 @@
 
 use clinigate_tests::hospital::{Deployment, TRUNK, has_cards};
 
-use super::site::{SOON, Site};
+use super::site::{Site, soon};
 use super::turn;
 
 fn mode(site: &Site, mode: &str) -> bool {
@@ -50,7 +50,7 @@ fn a_card_without_native_xdp() {
     setting.call(&["detach"]).unwrap();
 
     let mut native = setting.start_unready(&policy).unwrap();
-    let refusal = native.wait_refused(SOON).unwrap();
+    let refusal = native.wait_refused(soon()).unwrap();
     assert!(refusal.contains("no native XDP; --xdp-mode generic works with any driver"), "{refusal}");
     let left = hospital.gateway.command("ip").args(["link", "show", TRUNK]).output().unwrap();
     assert!(!String::from_utf8_lossy(&left.stdout).contains("xdp"));

@@ -15,7 +15,7 @@ use clinigate_tests::namespace::{Namespace, Process, tool};
 use clinigate_tests::peers::mllp;
 use clinigate_tests::service::{self, Service, Setting};
 
-use super::site::{SOON, Site, eventually};
+use super::site::{Site, eventually, soon};
 use super::turn;
 
 /// Images of one association: more than pass before the gateway in charge fails.
@@ -155,7 +155,7 @@ fn without_it_they_are_cut_and_begin_anew() {
     eventually("the session is refused by the second", || pair.counted("not-in-connection") > 1.0);
     let ended = Instant::now();
     while images.child().try_wait().unwrap().is_none() {
-        assert!(ended.elapsed() < SOON, "the association goes on");
+        assert!(ended.elapsed() < soon(), "the association goes on");
         thread::sleep(Duration::from_millis(100));
     }
     assert!(!images.child().wait().unwrap().success());

@@ -2,46 +2,39 @@
 
 use super::{demo, turn};
 
+/// The demo on a trunk of some kind, twice: forwarded by the kernel, and by XDP.
+macro_rules! trunks {
+    ($($name:ident: $deployment:literal;)*) => {$(
+        mod $name {
+            #[test]
+            fn forwarded_by_the_kernel() {
+                super::by($deployment, "kernel");
+            }
+
+            #[test]
+            fn forwarded_by_xdp() {
+                super::by($deployment, "xdp");
+            }
+        }
+    )*};
+}
+
+trunks! {
+    vlan_devices_on_one_trunk: "trunk";
+    a_trunk_of_two_bonded_links: "bond";
+    a_trunk_with_a_standby_link: "standby-bond";
+    routing_tables_for_each_zone: "vrf";
+}
+
+fn by(deployment: &str, forwarding: &str) {
+    let Some(_turn) = turn() else { return };
+    demo(&["--deployment", deployment, "--forwarding", forwarding]);
+}
+
 #[test]
 fn one_port_for_each_segment() {
     let Some(_turn) = turn() else { return };
     demo(&["--deployment", "ports"]);
-}
-
-#[test]
-fn vlan_devices_on_one_trunk() {
-    let Some(_turn) = turn() else { return };
-    demo(&["--deployment", "trunk"]);
-}
-
-#[test]
-fn vlan_devices_on_one_trunk_forwarded_by_xdp() {
-    let Some(_turn) = turn() else { return };
-    demo(&["--deployment", "trunk", "--forwarding", "xdp"]);
-}
-
-#[test]
-fn a_trunk_of_two_bonded_links() {
-    let Some(_turn) = turn() else { return };
-    demo(&["--deployment", "bond"]);
-}
-
-#[test]
-fn a_trunk_of_two_bonded_links_forwarded_by_xdp() {
-    let Some(_turn) = turn() else { return };
-    demo(&["--deployment", "bond", "--forwarding", "xdp"]);
-}
-
-#[test]
-fn routing_tables_for_each_zone() {
-    let Some(_turn) = turn() else { return };
-    demo(&["--deployment", "vrf"]);
-}
-
-#[test]
-fn routing_tables_for_each_zone_forwarded_by_xdp() {
-    let Some(_turn) = turn() else { return };
-    demo(&["--deployment", "vrf", "--forwarding", "xdp"]);
 }
 
 /// Nothing but the policy stops what is forbidden there.

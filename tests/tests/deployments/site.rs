@@ -13,13 +13,18 @@ use clinigate_tests::hospital::{Deployment, Hospital};
 use clinigate_tests::peers::{mllp, tcp};
 use clinigate_tests::policy;
 use clinigate_tests::service::{self, Service, Setting};
+use clinigate_tests::slowness::unhurried;
 
-/// How long things may take until they are as they should be, on an emulated machine.
-pub(crate) const SOON: Duration = Duration::from_secs(90);
+use super::witness::Witness;
+
+/// How long things may take until they are as they should be, on a machine that is not emulated.
+const SOON: Duration = Duration::from_secs(30);
 /// Port of HL7 in the reference hospital.
 const MLLP: u16 = 2575;
 
 pub(crate) struct Site {
+    // Dropped first.
+    _witness: Witness,
     pub(crate) service: Service,
     pub(crate) setting: Setting,
     pub(crate) policy: PathBuf,
@@ -58,10 +63,13 @@ impl Site {
         thread::spawn(move || mllp::listen(&listener));
         let setting = Setting::new(&hospital, service::binary().unwrap());
         prepare(&hospital);
+        let seen = ["ct-1", "pacs"].map(|host| hospital.host(host).namespace.clone());
+        let seen = seen.into_iter().chain([hospital.gateway.clone(), hospital.switch.clone()]);
+        let witness = Witness::new([setting.clone()], seen);
         let given = ["--policy".as_ref(), directory.as_os_str()];
         let mut service = setting.run(given.into_iter().chain(options.iter().map(OsStr::new))).unwrap();
-        service.wait_ready(SOON).unwrap();
-        Self { service, setting, policy: directory, image, archive, hospital }
+        service.wait_ready(soon()).unwrap();
+        Self { _witness: witness, service, setting, policy: directory, image, archive, hospital }
     }
 
     /// C-STORE from a scanner; the archive's bytes are compared.
@@ -116,11 +124,17 @@ impl Site {
     }
 }
 
-/// Waits until something holds.
+/// How long things may take here until they are as they should be.
+pub(crate) fn soon() -> Duration {
+    unhurried(SOON)
+}
+
+/// Waits until something holds, and says how long that took.
 pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let until = Instant::now() + SOON;
+    let began = Instant::now();
     while !holds() {
-        assert!(Instant::now() < until, "{what}: not within {SOON:?}");
+        assert!(began.elapsed() < soon(), "{what}: not within {:?}", soon());
         thread::sleep(Duration::from_millis(100));
     }
+    println!("{what}: after {:.1?}", began.elapsed());
 }

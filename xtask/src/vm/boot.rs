@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::cards::Cable;
 use super::kernels::Kernel;
 use crate::process;
 use crate::test::Total;
@@ -19,9 +20,6 @@ const GUEST: &str = "@guest ";
 
 /// What the test that measures programs puts before their sizes (`tests/tests/instructions.rs`).
 const SIZES: &str = "@sizes ";
-
-/// Pairs of network cards, each joined by a cable: a driver with native XDP, and one without.
-const NICS: [[&str; 2]; 2] = [["virtio-net-pci", "virtio-net-pci"], ["e1000", "virtio-net-pci"]];
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -96,8 +94,13 @@ pub(super) fn boot(kernel: &Kernel, filesystem: &Path, limit: Duration) -> Resul
 
 fn command(kernel: &Kernel, filesystem: &Path) -> Command {
     // It goes with us, also where we are killed.
+    let cable = Cable::find();
+    if cable == Cable::Qemu {
+        eprintln!("vm: network cards with one queue: several take root, tap devices and nftables here");
+    }
+    let around = cable.around(QEMU);
     let mut qemu = process::command("setpriv");
-    qemu.args(["--pdeathsig", "KILL", "--", QEMU]);
+    qemu.args(["--pdeathsig", "KILL", "--"]).arg(around.get_program()).args(around.get_args());
     // Emulated: it runs wherever this runs, also within another virtual machine.
     qemu.args(["-accel", "tcg,thread=multi", "-machine", "q35", "-smp", "2", "-m", "3072"]);
     // Every processor that qemu can emulate, but for some things: five levels of page tables cost time; qemu 7.2
@@ -107,14 +110,7 @@ fn command(kernel: &Kernel, filesystem: &Path) -> Command {
     qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
     // A network card whose other end nobody has.
     qemu.args(["-netdev", "hubport,id=alone,hubid=0", "-device", "virtio-net-pci,netdev=alone"]);
-    for (hub, pair) in NICS.iter().enumerate() {
-        for (end, model) in pair.iter().enumerate() {
-            qemu.arg("-netdev").arg(format!("hubport,id=hub{hub}end{end},hubid={}", hub + 1));
-            // The deployments know them by these addresses.
-            qemu.arg("-device")
-                .arg(format!("{model},netdev=hub{hub}end{end},mac=02:c9:aa:00:0{hub}:0{end},romfile="));
-        }
-    }
+    qemu.args(cable.arguments());
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(filesystem);
     // A panic reboots at once, which `-no-reboot` makes an end. Linux 6.1 does not trust the emulated counter and would take a
     // clock of which each reading is emulated anew.

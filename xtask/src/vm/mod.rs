@@ -2,6 +2,7 @@
 
 mod archive;
 mod boot;
+mod cards;
 mod image;
 mod kernels;
 mod modules;
