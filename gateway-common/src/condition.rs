@@ -1,6 +1,9 @@
-//! What holds only at times: rules with a window or a grant, quarantine, segments whose glass is broken.
+//! What holds only at times: rules with a window or a grant, quarantine, segments whose glass is broken. And what holds
+//! only for packets that arrive through certain tunnels.
 //!
 //! Times are nanoseconds on the kernel's monotonic clock, which goes on without the controller.
+
+use crate::tunnel;
 
 /// Edges that a condition has at most: eight intervals.
 pub const EDGES: usize = 16;
@@ -14,6 +17,8 @@ pub const CHOICES: usize = 16;
 pub struct Condition {
     /// In order; [`Condition::NEVER`] where there is none.
     pub edges: [u64; EDGES],
+    /// Ways on which a packet must arrive: bits of [`crate::tunnel`].
+    pub tunnels: u64,
 }
 
 impl Condition {
@@ -24,10 +29,16 @@ impl Condition {
     pub const ALWAYS: Self = {
         let mut edges = [Self::NEVER; EDGES];
         edges[0] = 0;
-        Self { edges }
+        Self { edges, tunnels: tunnel::ANY as u64 }
     };
 
-    /// Whether it holds at `now`.
+    /// Whether it takes a packet that arrived like this: bits of [`crate::tunnel`], none where that is not known.
+    #[inline(always)]
+    pub const fn takes(&self, tunnels: u64) -> bool {
+        self.tunnels & (tunnels | tunnel::ANY as u64) != 0
+    }
+
+    /// Whether it holds at `now`, as far as the time is concerned.
     #[inline(always)]
     pub const fn holds(&self, now: u64) -> bool {
         // Without a branch for each edge, which the verifier would follow both ways: the sign bit says that
@@ -60,7 +71,7 @@ pub struct Choice {
     pub condition: u32,
 }
 
-const _: () = assert!(size_of::<Condition>() == 128 && size_of::<Choice>() == 8);
+const _: () = assert!(size_of::<Condition>() == 136 && size_of::<Choice>() == 8);
 
 #[cfg(test)]
 mod tests {
@@ -68,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_condition_holds_from_each_even_edge_to_the_next() {
-        let mut condition = Condition { edges: [Condition::NEVER; EDGES] };
+        let mut condition = Condition { edges: [Condition::NEVER; EDGES], ..Condition::ALWAYS };
         assert!(!condition.holds(0) && !condition.holds(1 << 62));
         condition.edges[..4].copy_from_slice(&[0, 10, 20, 30]);
         for (now, holds) in
@@ -77,5 +88,15 @@ mod tests {
             assert_eq!(condition.holds(now), holds, "{now}");
         }
         assert!(Condition::ALWAYS.holds(0) && Condition::ALWAYS.holds(1 << 62));
+    }
+
+    #[test]
+    fn a_condition_takes_what_arrives_on_its_ways() {
+        let of = |tunnels: u16| Condition { tunnels: tunnels.into(), ..Condition::ALWAYS };
+        let arrives = |ways: u16| u64::from(ways);
+        assert!(of(tunnel::ANY).takes(arrives(tunnel::DIRECT)) && of(tunnel::ANY).takes(0));
+        assert!(of(tunnel::IPSEC).takes(arrives(tunnel::IPSEC)));
+        assert!(!of(tunnel::IPSEC).takes(arrives(tunnel::DIRECT)) && !of(tunnel::IPSEC).takes(0));
+        assert!(!of(tunnel::DIRECT).takes(arrives(tunnel::WIREGUARD | tunnel::OPENVPN | tunnel::IP_VPN)));
     }
 }

@@ -18,3 +18,4 @@ pub mod layout;
 pub mod place;
 pub mod reason;
 pub mod table;
+pub mod tunnel;

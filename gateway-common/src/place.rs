@@ -41,7 +41,8 @@ impl PlaceKey {
 pub struct Place {
     /// Segment of the frames that arrive here.
     pub segment: u16,
-    /// Bits of [`Place::ROUTERS`], [`Place::ROUTED`] and [`Place::LINK`].
+    /// Bits of [`Place::ROUTERS`], [`Place::ROUTED`] and [`Place::LINK`]; in the high byte the way on which frames arrive
+    /// here, a bit of [`crate::tunnel`], where the policy asks.
     pub flags: u16,
     /// Atom that stands for a sender of this segment that has no address of it: link-local
     /// and unspecified sources.
@@ -58,4 +59,17 @@ impl Place {
     /// are the bond's, whatever the policy lists. Also where untagged frames have no segment, on the entry of the
     /// whole interface ([`PlaceKey::interface`]).
     pub const LINK: u16 = 4;
+
+    /// The flags for a way.
+    pub const fn arriving(way: u16) -> u16 {
+        way << Self::WAY
+    }
+
+    /// The way on which frames arrive here; 0 where the policy does not ask.
+    #[inline(always)]
+    pub const fn way(&self) -> u16 {
+        self.flags >> Self::WAY
+    }
+
+    const WAY: u32 = 8;
 }

@@ -219,10 +219,12 @@ pub struct Config {
     pub forwarding: u32,
     /// 1: the rules are in [`LAYERS`].
     pub layered: u32,
-    /// 1: some rules hold only at times.
+    /// 1: some rules hold only at times, or only for what arrives through a tunnel.
     pub conditional: u32,
     /// 1: the glass of some segments is broken.
     pub break_glass: u32,
+    /// 1: some rules hold only for what arrives on one way ([`crate::tunnel`]); then some are conditional, too.
+    pub ways: u32,
 }
 
 /// Stands before the frame, as XDP metadata, in test runs of a program with

@@ -1,11 +1,12 @@
 //! Time in decisions: rules that hold only at times, quarantine, break-glass. All of it goes by the kernel's clock
-//! alone. The verifier removes it where the policy has nothing of the kind.
+//! alone. And the way in decisions: rules that hold only for what arrives through a tunnel. The verifier removes it where
+//! the policy has nothing of the kind.
 
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use gateway_common::condition::{ALWAYS, CHOICES as LONGEST, NONE};
 use gateway_common::connection::Connection;
-use gateway_common::place::{SEGMENT_GATEWAY, SEGMENT_UNKNOWN, SEGMENT_WAN};
+use gateway_common::place::{Place, SEGMENT_GATEWAY, SEGMENT_UNKNOWN, SEGMENT_WAN};
 use gateway_common::reason::{Reason, Verdict};
 use gateway_common::table::{Atom, Cell};
 
@@ -23,18 +24,37 @@ struct Moment {
     always: u32,
     /// 1: one end is in quarantine.
     quarantined: u32,
+    /// The way on which the packet counts as arriving, a bit of [`gateway_common::tunnel`]; 0 where that is not known.
+    way: u32,
 }
 
 #[btf_map]
 static MOMENT: PerCpuArray<Moment, 1> = PerCpuArray::new();
 
-/// A packet begins that no known connection decides about, and whose place is known.
+/// A packet begins that no known connection decides about, from this place.
 #[inline(always)]
-pub(crate) fn begin(now: u64) {
+pub(crate) fn begin(now: u64, place: &Place) {
     if config::conditional() == 1
         && let Some(moment) = moment()
     {
-        *moment = Moment { now, at_times: u32::MAX, always: u32::MAX, quarantined: 0 };
+        let way = if config::ways() == 1 { u32::from(place.way()) } else { 0 };
+        *moment = Moment { now, at_times: u32::MAX, always: u32::MAX, quarantined: 0, way };
+    }
+}
+
+/// The way on which the packet counts as arriving.
+#[inline(always)]
+pub(crate) fn way() -> u32 {
+    if config::ways() == 1 { moment().map_or(0, |moment| moment.way) } else { 0 }
+}
+
+/// From here on decisions are on packets that arrive on this way; 0 where nobody knows.
+#[inline(always)]
+pub(crate) fn arrive(way: u32) {
+    if config::ways() == 1
+        && let Some(moment) = moment()
+    {
+        moment.way = way;
     }
 }
 
@@ -84,7 +104,7 @@ extern "C" fn clinigate_choose(first: u32) -> u64 {
             // They stand in order of strength.
             moment.at_times = moment.at_times.min(choice.cell);
         }
-        if chosen == u64::MAX && holds(choice.condition, moment.now) {
+        if chosen == u64::MAX && applies(choice.condition, moment) {
             chosen = u64::from(choice.cell);
         }
         if choice.condition == ALWAYS {
@@ -93,6 +113,14 @@ extern "C" fn clinigate_choose(first: u32) -> u64 {
         }
     }
     chosen
+}
+
+/// Whether a condition holds now, for packets that arrive as this one counts to.
+#[inline(always)]
+fn applies(condition: u32, moment: &Moment) -> bool {
+    let Some(condition) = CONDITIONS.get(condition) else { return false };
+    let takes = config::ways() == 0 || condition.takes(moment.way.into());
+    takes && condition.holds(moment.now)
 }
 
 #[inline(always)]
@@ -106,7 +134,7 @@ pub(crate) fn plain(cell: Cell) -> Cell {
     if config::conditional() == 1 { cell.plain() } else { cell }
 }
 
-/// Whether the time decides about a connection.
+/// Whether the time, or the way of its packets, decides about a connection.
 #[inline(always)]
 pub(crate) fn binds(connection: &Connection) -> bool {
     // Asks for the connection's flags alone, which are at hand: fewer instructions than to ask whether the policy
@@ -114,8 +142,8 @@ pub(crate) fn binds(connection: &Connection) -> bool {
     connection.flags & Connection::CONDITIONAL != 0
 }
 
-/// The flag of a connection that was decided about just now, if the time had a say, or 0: a rule that holds at times
-/// goes before what always decides. Asked of all layers together: what always decides may stand in one, and the
+/// The flag of a connection that was decided about just now, if the time or the way had a say, or 0: a rule that holds
+/// at times, or for one way, goes before what always decides. Asked of all layers together: what always decides may stand in one, and the
 /// choices in another.
 #[inline(always)]
 pub(crate) fn flag() -> u8 {
@@ -123,7 +151,7 @@ pub(crate) fn flag() -> u8 {
     if config::conditional() == 1 && moment().is_some_and(is_bound) { Connection::CONDITIONAL } else { 0 }
 }
 
-/// Notes on a connection that was judged again whether the time decided about it.
+/// Notes on a connection that was judged again whether the time or the way decided about it.
 #[inline(always)]
 pub(crate) fn bind(connection: &mut Connection) {
     connection.flags = connection.flags & !Connection::CONDITIONAL | flag();

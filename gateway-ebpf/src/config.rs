@@ -24,6 +24,7 @@ static CONFIG: Config = Config {
     layered: 0,
     conditional: 0,
     break_glass: 0,
+    ways: 0,
 };
 
 macro_rules! fields {
@@ -51,7 +52,8 @@ fields!(
     forwarding,
     layered,
     conditional,
-    break_glass
+    break_glass,
+    ways
 );
 
 /// Word `WORD` of the connection table's key.

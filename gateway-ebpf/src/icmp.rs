@@ -39,7 +39,9 @@ pub(crate) fn related(
     // SAFETY: entries lie in the map, which lives as long as the program runs.
     let connection = unsafe { &mut *entry };
     if connection.generation != config::generation() || condition::binds(connection) {
-        revalidate::revalidate(connection, judgement)?;
+        // An error about what the responder sent comes from the initiator's side.
+        let arrives = config::ways() == 1 && !conntrack::from_initiator(connection, slot);
+        revalidate::revalidate(connection, judgement, arrives)?;
     }
     judgement.rule = connection.rule;
     Ok(Reason::Related)

@@ -4,7 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use gateway_common::connection::Connection;
 use gateway_common::place::{Place, SEGMENT_GATEWAY};
 use gateway_common::reason::Reason;
-use gateway_common::table::{Atom, Cell, NO_RULE};
+use gateway_common::table::{Atom, NO_RULE};
 
 use crate::classify::{self, ServiceKey};
 use crate::conntrack::{self, Glance, Slot};
@@ -12,7 +12,7 @@ use crate::maps::ETHERTYPES;
 use crate::packet::{Fragment, Link, Packet, ethertype, protocol};
 use crate::work::{Judgement, Work};
 use crate::{
-    condition, config, fragments, frame, icmp, neighbour, parse, place, plain, revalidate, transport,
+    condition, config, fragments, frame, icmp, neighbour, parse, place, plain, revalidate, transport, verdict,
 };
 
 /// Judges a frame; leaves in `work` what could be read of it, and the judgement.
@@ -77,7 +77,7 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
     }
 
     let place = place::of(context, link, judgement)?;
-    condition::begin(now);
+    condition::begin(now, &place);
     if !is_ip {
         return not_ip(context, link, &place, now);
     }
@@ -102,7 +102,8 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         if conntrack::continues(connection, slot, packet) {
             confine(&source, judgement)?;
             if connection.generation != config::generation() || condition::binds(connection) {
-                revalidate::revalidate(connection, judgement)?;
+                let arrives = config::ways() == 1 && conntrack::from_initiator(connection, slot);
+                revalidate::revalidate(connection, judgement, arrives)?;
             }
             if place::is_of_its_end(connection, slot, judgement.source) {
                 place::settle(connection, slot, &link.place, judgement.source);
@@ -182,6 +183,8 @@ fn first(
             destination_port: service.source_port,
             ..service
         };
+        // How the listener's initiator comes nobody knows.
+        condition::arrive(0);
         let backwards = classify::decide(destination, source, &back).ok_or(Reason::Internal)?;
         if backwards.is_allow() {
             cell = backwards;
@@ -190,7 +193,7 @@ fn first(
     }
     judgement.rule = cell.rule();
     if !cell.is_allow() {
-        return Err(if cell == Cell::NO_RULE { Reason::NoFlow } else { Reason::Denied });
+        return Err(verdict::refusal(cell));
     }
     if destination.flags & Atom::GROUP != 0 || (icmp && !transport::is_echo_request(packet)) {
         if packet.fragment == Fragment::First && !icmp {

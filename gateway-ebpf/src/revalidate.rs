@@ -8,12 +8,18 @@ use gateway_common::table::Atom;
 use crate::classify::{self, ServiceKey};
 use crate::packet::protocol;
 use crate::work::Judgement;
-use crate::{condition, config, conntrack, health, place, transport};
+use crate::{condition, config, conntrack, health, place, transport, verdict};
 
-/// Judges a connection by the generation in force, or by the time if that decides about it: it stays, or it
-/// ends here.
+/// Judges a connection by the generation in force, or by time and way if those decide about it: it stays, or it
+/// ends here. `arrives`: its packet comes from the initiator's side. One that comes by another way than the connection
+/// lives in, and is not allowed to, is refused, and changes nothing: else whoever forges a packet would end the
+/// connection of a tunnel.
 #[inline(never)]
-pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement) -> Result<(), Reason> {
+pub(crate) fn revalidate(
+    connection: &mut Connection,
+    judgement: &mut Judgement,
+    arrives: bool,
+) -> Result<(), Reason> {
     let high_initiated = connection.flags & Connection::HIGH_INITIATED != 0;
     let key = &connection.key;
     let (from, to, source_port, destination_port) = if high_initiated {
@@ -25,6 +31,7 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
     let destination = classify::atom(to).ok_or(Reason::Internal)?;
     // Whose address is good in every segment is known by its place alone.
     let is_new = connection.generation != config::generation();
+    let mut forgets = false;
     let is_of_gateway = connection.flags & Connection::GATEWAY != 0;
     // An address that the gateway has lost may be anybody's by now. One that it has just got may not have
     // come into force yet.
@@ -43,9 +50,18 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
         }
     } else if is_new {
         // Both sides show their place anew before they are believed.
-        connection.ifindex = [0; 2];
+        if config::ways() == 1 {
+            connection.ifindex[1] = 0;
+            forgets = true;
+        } else {
+            connection.ifindex = [0; 2];
+        }
     }
     if !is_of_gateway {
+        let (way, own) = (condition::way(), own_way(connection));
+        if config::ways() == 1 && !arrives {
+            condition::arrive(own);
+        }
         let is_icmp = connection.state == State::Echo as u8;
         let icmp_type = if !is_icmp {
             0
@@ -58,10 +74,18 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
         let cell = classify::decide(&source, &destination, &service).ok_or(Reason::Internal)?;
         judgement.rule = cell.rule();
         if !cell.is_allow() {
+            if config::ways() == 1 && arrives && own != 0 && own != way {
+                return Err(verdict::refusal(cell));
+            }
             return Err(revoke(connection));
         }
         connection.rule = cell.rule();
         condition::bind(connection);
+        condition::arrive(way);
+        // One that is bound is judged, and its sender too, at each packet: its place says where it lives.
+        if config::ways() == 1 && forgets && !condition::binds(connection) {
+            connection.ifindex[0] = 0;
+        }
     }
     // Within a generation no end moves; and the segment of one that bears a link-local address was learnt from
     // where it sends.
@@ -72,6 +96,17 @@ pub(crate) fn revalidate(connection: &mut Connection, judgement: &mut Judgement)
     connection.generation = config::generation();
     health::bump(|health| &raw mut health.connections_revalidated);
     Ok(())
+}
+
+/// The way of the place where the initiator's last packet arrived; 0 where it is not known.
+#[inline(always)]
+fn own_way(connection: &Connection) -> u32 {
+    if config::ways() == 0 {
+        return 0;
+    }
+    let key =
+        PlaceKey { ifindex: connection.ifindex[0], outer: connection.outer[0], vlan: connection.vlan[0] };
+    place::lookup(&key).map_or(0, |place| u32::from(place.way()))
 }
 
 #[inline(always)]

@@ -5,8 +5,8 @@ use gateway_common::counter::{
     Counter, PAIRS_PER_ELEMENT, PairCounters, RULES_PER_ELEMENT, RuleCounters, pair_elements,
 };
 use gateway_common::place::SEGMENT_UNKNOWN;
-use gateway_common::reason::{Mode, Verdict};
-use gateway_common::table::NO_RULE;
+use gateway_common::reason::{Mode, Reason, Verdict};
+use gateway_common::table::{Cell, NO_RULE};
 
 use crate::maps::{PAIR_COUNTERS, RULE_COUNTERS, SEGMENTS, paged};
 use crate::packet::Packet;
@@ -30,6 +30,12 @@ pub(crate) fn settle(context: &XdpContext, packet: &Packet, judgement: &mut Judg
         return verdict;
     }
     by_modes(judgement)
+}
+
+/// Why a cell that is none of an allow refuses.
+#[inline(always)]
+pub(crate) fn refusal(cell: Cell) -> Reason {
+    if cell == Cell::NO_RULE { Reason::NoFlow } else { Reason::Denied }
 }
 
 /// What becomes of a packet that does not pass by itself.

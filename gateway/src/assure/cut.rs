@@ -222,7 +222,9 @@ impl<'i> Judge<'i> {
             let link = place.and_then(|place| image.atoms.get(place.link_atom as usize).copied());
             let is_nameless = source.flags & NAMELESS != 0;
             source = if is_nameless { link.unwrap_or(source) } else { source };
-            let cell = image.lookup(source, destination, transport(connection))?;
+            // Where the initiator sends from is where the connection lives.
+            let way = place.map_or(0, Place::way);
+            let cell = image.lookup(way, source, destination, transport(connection))?;
             rule = (cell.rule() != NO_RULE).then(|| RuleId(cell.rule()));
             if !cell.is_allow() || (is_nameless && link.is_none()) {
                 let from = place.map_or(source.segment, |place| place.segment);

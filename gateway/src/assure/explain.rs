@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::packet::{PacketView, Transport};
-use crate::policy::model::{AddressSet, Origin, Policy, Rule, RuleId, RuleKind, SegmentId};
+use crate::packet::Transport;
+use crate::policy::model::{AddressSet, Origin, Policy, Rule, RuleId, RuleKind, SegmentId, Tunnel};
 
 use super::invariant::{kind, matches};
 use super::naming::Names;
@@ -73,6 +73,9 @@ pub struct Named {
     pub origin: Origin,
     /// Why it exists.
     pub purpose: Option<String>,
+    /// How what its initiators send must arrive; absent for whichever way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub through: Option<Tunnel>,
 }
 
 /// Why a packet is not allowed, and how near it is.
@@ -121,8 +124,7 @@ pub fn explain(policy: &Policy, reach: &Reach<'_>, question: Question<'_>) -> Ex
         _ => Answer::Part,
     };
     let refused = rulings.iter().find(|(ruling, _)| !matches!(ruling, Ruling::Allowed(_)));
-    let refusal =
-        refused.map(|(_, (sample, _))| refusal(policy, sample.source, sample.destination, sample.packet));
+    let refusal = refused.map(|(_, (sample, _))| refusal(policy, sample));
     let parts = rulings
         .iter()
         .map(|(ruling, (sample, pairs))| Part {
@@ -155,12 +157,13 @@ fn blocks(pairs: &Pairs, names: &Names<'_>, services: &BTreeMap<u16, Packets>) -
 }
 
 /// Why a packet is not allowed: what nearly allows it, and what forbids to.
-pub fn refusal(policy: &Policy, source: SegmentId, destination: SegmentId, packet: PacketView) -> Refusal {
+pub fn refusal(policy: &Policy, sample: &Sample<'_>) -> Refusal {
+    let Sample { source, destination, packet, .. } = *sample;
     let forbids = |kind| matches!(kind, RuleKind::Deny | RuleKind::Quarantine);
     let rules = (0..).map(RuleId).zip(&policy.rules).filter(|(_, rule)| !forbids(rule.kind));
     let nearest = rules
         .filter_map(|(id, rule)| {
-            let (cost, fails) = misses(policy, rule, source, destination, packet)?;
+            let (cost, fails) = misses(policy, rule, sample)?;
             Some((cost, id, fails))
         })
         .min_by_key(|(cost, id, _)| (*cost, *id));
@@ -178,13 +181,8 @@ pub fn refusal(policy: &Policy, source: SegmentId, destination: SegmentId, packe
 
 /// What keeps a rule from allowing a packet, and how much that is; `None` where it is about something
 /// else altogether. One end that does not fit weighs more than a service or a limit.
-fn misses(
-    policy: &Policy,
-    rule: &Rule,
-    source: SegmentId,
-    destination: SegmentId,
-    packet: PacketView,
-) -> Option<(u32, Vec<String>)> {
+fn misses(policy: &Policy, rule: &Rule, sample: &Sample<'_>) -> Option<(u32, Vec<String>)> {
+    let Sample { arrival, source, destination, packet } = *sample;
     let service = names_service(policy, &rule.services, packet.transport);
     let from = rule.from.contains(packet.source, source);
     let to = rule.to.contains(packet.destination, destination);
@@ -207,28 +205,41 @@ fn misses(
         miss(2, format!("`services` has only {}", named.join(", ")));
     }
     if !rule.is_active() {
-        miss(1, closed(rule));
+        miss(1, closed(policy, rule));
+    } else if let Some(way) = rule.through
+        && policy
+            .interfaces
+            .iter()
+            .any(|interface| interface.name == arrival.interface && interface.way() != way)
+    {
+        miss(1, format!("it needs to {}", way.words()));
     }
     Some((cost, fails))
 }
 
 /// Why a rule is closed that names the packet.
-fn closed(rule: &Rule) -> String {
+fn closed(policy: &Policy, rule: &Rule) -> String {
+    if let Some(way) = rule.through.filter(|_| policy.is_out_of_reach(rule)) {
+        return format!(
+            "it would need to {}, and no interface says that packets do: it stays closed",
+            way.words()
+        );
+    }
     let Some(limits) = rule.limits.as_deref() else { return "it takes no part in decisions".to_owned() };
     let window = limits.window.as_ref().map(|window| {
         let time = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
         format!("in its window from {} to {} ({})", time(window.from), time(window.to), window.timezone)
     });
-    match (&limits.through, window, limits.grant) {
-        (Some(tunnel), ..) => format!("it must come through {tunnel}, which cannot be told: it stays closed"),
-        (None, Some(window), true) => format!(
-            "it is open only with a grant (clinigate grant open {} DEVICE --ticket TICKET --for 2h), {window}",
+    let also = rule.through.map(|way| format!("; it needs to {}", way.words())).unwrap_or_default();
+    match (window, limits.grant) {
+        (Some(window), true) => format!(
+            "it is open only with a grant (clinigate grant open {} DEVICE --ticket TICKET --for 2h), {window}{also}",
             limits.vendor
         ),
-        (None, Some(window), false) => format!("it is open only {window}"),
-        (None, None, _) => {
+        (Some(window), false) => format!("it is open only {window}{also}"),
+        (None, _) => {
             format!(
-                "it is open only with a grant: clinigate grant open {} DEVICE --ticket TICKET --for 2h",
+                "it is open only with a grant: clinigate grant open {} DEVICE --ticket TICKET --for 2h{also}",
                 limits.vendor
             )
         }
@@ -259,6 +270,7 @@ impl Named {
             kind: kind(rule),
             origin: rule.origin.clone(),
             purpose: rule.purpose.clone(),
+            through: rule.through,
         }
     }
 }

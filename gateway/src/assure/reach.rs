@@ -6,6 +6,7 @@ use std::fmt;
 use gateway_common::reason::{Mode, Reason};
 use gateway_common::table::Cell;
 
+use crate::compile::image::NamedPlace;
 use crate::compile::read::Rows;
 use crate::packet::{Arrival, PacketView, Transport};
 use crate::policy::model::{AddressSet, Policy, RuleId, SegmentId};
@@ -121,19 +122,35 @@ impl<'i> Reach<'i> {
     /// # Panics
     /// Where the cell is of another image: [`Self::cells`] has those of this one.
     pub fn sample(&self, cells: Cells<'_>) -> Sample<'i> {
-        let named = self.space.place_of(cells.source.segment).expect("senders have a place");
         let transport =
             cells.packets.sample(cells.source.family).expect("cells have packets of their family");
+        let packet =
+            PacketView { source: cells.source.host(), destination: cells.destination.host(), transport };
         Sample {
-            arrival: Arrival { interface: &named.interface, outer: named.outer, vlan: named.vlan },
-            packet: PacketView {
-                source: cells.source.host(),
-                destination: cells.destination.host(),
-                transport,
-            },
+            arrival: self.arrival(cells, &packet),
+            packet,
             source: cells.source.segment,
             destination: cells.destination.segment,
         }
+    }
+
+    /// Where a packet of a cell arrives: where its rule wants that, if it wants a tunnel.
+    fn arrival(&self, cells: Cells<'_>, packet: &PacketView) -> Arrival<'i> {
+        let at = |named: &'i NamedPlace| Arrival {
+            interface: &named.interface,
+            outer: named.outer,
+            vlan: named.vlan,
+        };
+        let image = self.space.image();
+        let first = self.space.place_of(cells.source.segment).map(at).expect("senders have a place");
+        if image.config.ways == 0 || cells.ruling.rule().is_none() {
+            return first;
+        }
+        let is_so = |arrival: &Arrival<'_>| {
+            image.decide(*arrival, packet).is_some_and(|it| it.rule == cells.ruling.rule())
+        };
+        let here = image.places.iter().filter(|named| named.place.segment == cells.source.segment.0);
+        here.map(at).find(is_so).unwrap_or(first)
     }
 
     fn visit(

@@ -15,7 +15,7 @@ use super::instance::Instance;
 use super::labels::Labels;
 use super::{Format, Outcome, print, print_json};
 use crate::assure::explain::{Answer, Explanation, Named, Refusal, explain, refusal};
-use crate::assure::reach::{Question, Reach};
+use crate::assure::reach::{Question, Reach, Sample};
 use crate::assure::space::Space;
 use crate::compile::compile;
 use crate::policy::expectation::{Inquiry, Words};
@@ -120,7 +120,8 @@ fn judge(place: &Place, words: &str, format: Format) -> anyhow::Result<Outcome> 
     let allowed = decision.reason.passes();
     let by_rules = matches!(decision.reason.name(), "no-flow" | "denied");
     let view = packet.view;
-    let refusal = by_rules.then(|| refusal(&policy, source, destination, view));
+    let sample = Sample { arrival: packet.arrival(), packet: view, source, destination };
+    let refusal = by_rules.then(|| refusal(&policy, &sample));
     let needed = by_rules.then(|| {
         let words = [view.source.to_string(), view.destination.to_string()].map(|word| vec![word]);
         text::flow(&words[0], &words[1], &[packet.service()])

@@ -1,19 +1,54 @@
-//! Rules that hold only at times: conditions, and the choices between rules that they make.
+//! Rules that hold only at times, or only for what arrives through a tunnel: conditions, and the choices between rules
+//! that they make.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use gateway_common::condition::{ALWAYS, CHOICES, Choice, Condition, EDGES, NONE};
 use gateway_common::table::Cell;
+use gateway_common::tunnel;
 
-use crate::policy::model::{self, Policy};
+use crate::policy::model::{self, Policy, Rule, Tunnel};
 
 use super::class::Side;
 use super::error::CompileError;
 use super::number;
 
-/// Number of a condition of the model in the table, whose first always holds.
-pub(super) fn number_of(condition: usize) -> u32 {
-    number(condition + 1)
+/// Numbers in the table, whose first always holds, of all that rules wait for: a time, a way to arrive, or both.
+#[derive(Debug, Default)]
+pub(super) struct Numbers(BTreeMap<(Option<usize>, Option<Tunnel>), u32>);
+
+impl Numbers {
+    pub(super) fn new(policy: &Policy) -> Self {
+        let mut numbers = BTreeMap::new();
+        for rule in policy.rules.iter().filter(|rule| is_limited(rule)) {
+            numbers.insert((rule.condition, rule.through), 0);
+        }
+        for (value, next) in numbers.values_mut().zip(1..) {
+            *value = next;
+        }
+        Self(numbers)
+    }
+
+    /// Of what a rule waits for; none where it always holds.
+    pub(super) fn of(&self, rule: &Rule) -> Option<u32> {
+        self.0.get(&(rule.condition, rule.through)).copied()
+    }
+}
+
+/// Whether a rule holds only at times, or for what arrives in one way.
+pub(super) fn is_limited(rule: &Rule) -> bool {
+    rule.condition.is_some() || rule.through.is_some()
+}
+
+/// The bit of a way.
+pub(super) const fn way(tunnel: Tunnel) -> u16 {
+    match tunnel {
+        Tunnel::Direct => tunnel::DIRECT,
+        Tunnel::Ipsec => tunnel::IPSEC,
+        Tunnel::Wireguard => tunnel::WIREGUARD,
+        Tunnel::Openvpn => tunnel::OPENVPN,
+        Tunnel::IpVpn => tunnel::IP_VPN,
+    }
 }
 
 /// The conditions, and which of them puts each class of sources into quarantine.
@@ -24,9 +59,12 @@ pub(super) struct Conditions {
     pub(super) quarantines: Vec<u32>,
 }
 
-pub(super) fn compile(policy: &Policy, sources: &Side<'_>) -> Conditions {
+pub(super) fn compile(policy: &Policy, sources: &Side<'_>, numbers: &Numbers) -> Conditions {
     let mut table = vec![Condition::ALWAYS];
-    table.extend(policy.conditions.iter().map(edges));
+    table.extend(numbers.0.keys().map(|(condition, through)| Condition {
+        tunnels: through.map_or(tunnel::ANY, way).into(),
+        ..condition.map_or(Condition::ALWAYS, |condition| edges(&policy.conditions[condition]))
+    }));
     let mut by_class: HashMap<u32, Vec<(u64, u64)>> = HashMap::new();
     let always = model::Condition { intervals: vec![(0, Condition::NEVER)] };
     for (index, rule) in policy.rules.iter().enumerate().filter(|(_, rule)| rule.isolates()) {
@@ -56,7 +94,7 @@ fn edges(condition: &model::Condition) -> Condition {
     for (place, &(from, until)) in edges.chunks_exact_mut(2).zip(&condition.intervals) {
         place.copy_from_slice(&[from.min(Condition::NEVER), until.min(Condition::NEVER)]);
     }
-    Condition { edges }
+    Condition { edges, ..Condition::ALWAYS }
 }
 
 /// Intervals in order and apart.

@@ -27,7 +27,7 @@ mod service;
 mod stride;
 mod verdict;
 
-use condition::Conditions;
+use condition::{Conditions, Numbers};
 use error::Budget;
 pub use error::{CompileError, TABLE_BYTES};
 use image::Image;
@@ -63,10 +63,15 @@ pub fn compile_as(policy: &Policy, layering: Layering) -> Result<Image, CompileE
     let v4 = stride::table("IPv4 addresses", &space.v4, 32, &mut budget)?;
     let v6 = stride::table("IPv6 addresses", &space.v6, 128, &mut budget)?;
     let (sources, destinations) = (&space.sources, &space.destinations);
-    let verdicts = verdict::compile(policy, sources, destinations, &services, layering, &mut budget)?;
+    let numbers = Numbers::new(policy);
+    let verdicts =
+        verdict::compile(policy, sources, destinations, &services, &numbers, layering, &mut budget)?;
     let is_layered = !verdicts.sources.is_empty();
-    let Conditions { table: conditions, quarantines } =
-        if is_conditional(policy) { condition::compile(policy, sources) } else { Conditions::default() };
+    let Conditions { table: conditions, quarantines } = if is_conditional(policy) {
+        condition::compile(policy, sources, &numbers)
+    } else {
+        Conditions::default()
+    };
     budget.take("conditions", (conditions.len() * size_of::<Condition>() + quarantines.len() * 4) as u64)?;
 
     Ok(Image {
@@ -93,6 +98,7 @@ pub fn compile_as(policy: &Policy, layering: Layering) -> Result<Image, CompileE
             layered: u32::from(is_layered),
             conditional: u32::from(is_conditional(policy)),
             break_glass: u32::from(!policy.break_glass.is_empty()),
+            ways: u32::from(policy.asks_for_ways()),
             timeouts: policy.settings.timeouts,
             neighbour_rate: policy.settings.neighbour_rate,
             event_rate: policy.settings.event_rate,
@@ -136,10 +142,11 @@ fn check(policy: &Policy) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// Whether the programs have to ask for the time, and for quarantine.
+/// Whether the programs have to ask for the time, for the way that packets arrive, and for quarantine.
 fn is_conditional(policy: &Policy) -> bool {
-    let at_times =
-        |rule: &Rule| rule.condition.is_some() || matches!(rule.kind, RuleKind::Kept | RuleKind::Quarantine);
+    let at_times = |rule: &Rule| {
+        condition::is_limited(rule) || matches!(rule.kind, RuleKind::Kept | RuleKind::Quarantine)
+    };
     policy.rules.iter().any(|rule| rule.is_active() && at_times(rule))
 }
 

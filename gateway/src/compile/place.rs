@@ -4,15 +4,18 @@ use gateway_common::place::{Place, PlaceKey};
 
 use crate::policy::model::{Interface, InterfaceKind, Policy, Segment, SegmentId};
 
+use super::condition;
 use super::image::NamedPlace;
 
 /// Every place that the policy names, and for each interface the one that tells an unknown tag from
 /// an unknown interface ([`PlaceKey::interface`]). `link` is the link atom of each segment.
 pub(super) fn places(policy: &Policy, link: &[u32]) -> Vec<NamedPlace> {
-    let place = |segment: SegmentId, routed: bool| Place {
+    let asks = policy.asks_for_ways();
+    let place = |segment: SegmentId, interface: &Interface| Place {
         segment: segment.0,
         flags: (if policy.segment(segment).routers { Place::ROUTERS } else { 0 })
-            | (if routed { Place::ROUTED } else { 0 }),
+            | (if interface.routed { Place::ROUTED } else { 0 })
+            | (if asks { Place::arriving(condition::way(interface.way())) } else { 0 }),
         link_atom: link[usize::from(segment.0)],
     };
     let mut places = Vec::new();
@@ -22,7 +25,7 @@ pub(super) fn places(policy: &Policy, link: &[u32]) -> Vec<NamedPlace> {
                 interface: interface.name.clone(),
                 outer,
                 vlan,
-                place: place(segment, interface.routed),
+                place: place(segment, interface),
             });
         };
         let PlaceKey { outer, vlan, .. } = PlaceKey::interface(0);

@@ -27,6 +27,15 @@ pub enum Rows {
     Layers([u32; LAYERS]),
 }
 
+/// When and how a packet arrives.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// Nanoseconds on the kernel's clock.
+    now: u64,
+    /// Bits of [`gateway_common::tunnel`].
+    ways: u16,
+}
+
 impl Image {
     /// What the policy says about a place.
     pub fn place(&self, arrival: Arrival<'_>) -> Option<Place> {
@@ -66,15 +75,22 @@ impl Image {
         self.matrix.get(cell).copied()
     }
 
-    /// Which rule decides between these two, and how, as [`Self::cell`].
-    pub fn lookup(&self, source: Atom, destination: Atom, transport: Transport) -> Option<Cell> {
-        self.lookup_at(0, source, destination, transport)
+    /// Which rule decides between these two, and how, as [`Self::cell`]; of a packet that arrives on these `ways`
+    /// (bits of [`gateway_common::tunnel`]).
+    pub fn lookup(&self, ways: u16, source: Atom, destination: Atom, transport: Transport) -> Option<Cell> {
+        self.lookup_at(Moment { now: 0, ways }, source, destination, transport)
     }
 
     /// Which rule decides between these two at a time, and how.
-    pub fn lookup_at(&self, now: u64, source: Atom, destination: Atom, transport: Transport) -> Option<Cell> {
+    fn lookup_at(
+        &self,
+        moment: Moment,
+        source: Atom,
+        destination: Atom,
+        transport: Transport,
+    ) -> Option<Cell> {
         let service = self.service_class(transport)?;
-        self.cell_at(now, self.rows(source.source, destination.destination)?, service)
+        self.cell_at(moment, self.rows(source.source, destination.destination)?, service)
     }
 
     /// Rows of the verdict table that decide between a class of sources and one of destinations.
@@ -92,16 +108,17 @@ impl Image {
         Some(Rows::Layers(rows))
     }
 
-    /// The cell of some rows for a service class, of a policy whose rules hold at all times, or at its beginning.
+    /// The cell of some rows for a service class, of a policy whose rules hold at all times, or at its beginning;
+    /// for packets that arrive on whichever way their rule wants.
     pub fn cell(&self, rows: Rows, service: u16) -> Option<Cell> {
-        self.cell_at(0, rows, service)
+        self.cell_at(Moment { now: 0, ways: u16::MAX }, rows, service)
     }
 
     /// The cell of some rows for a service class at a time: the strongest of them.
-    pub fn cell_at(&self, now: u64, rows: Rows, service: u16) -> Option<Cell> {
+    fn cell_at(&self, moment: Moment, rows: Rows, service: u16) -> Option<Cell> {
         let cell = |row: u32| {
             let index = row as usize * self.config.services as usize + usize::from(service);
-            self.resolve(now, Cell(*self.verdicts.get(index)?))
+            self.resolve(moment, Cell(*self.verdicts.get(index)?))
         };
         let strongest = match rows {
             Rows::One(row) => cell(row)?,
@@ -113,11 +130,12 @@ impl Image {
     }
 
     /// A cell as it counts at a time.
-    fn resolve(&self, now: u64, cell: Cell) -> Option<Cell> {
+    fn resolve(&self, moment: Moment, cell: Cell) -> Option<Cell> {
         let Some(first) = cell.choice() else { return Some(cell) };
         let choices = self.choices.iter().skip(first as usize).take(CHOICES);
         for choice in choices {
-            if self.conditions.get(choice.condition as usize)?.holds(now) {
+            let condition = self.conditions.get(choice.condition as usize)?;
+            if condition.holds(moment.now) && condition.takes(moment.ways.into()) {
                 return Some(Cell(choice.cell));
             }
         }
@@ -165,7 +183,8 @@ impl Image {
                     place.segment = source.segment;
                 }
                 is_quarantined |= self.is_quarantined(now, sender);
-                let cell = self.lookup_at(now, sender, destination, packet.transport)?;
+                let moment = Moment { now, ways: place.way() };
+                let cell = self.lookup_at(moment, sender, destination, packet.transport)?;
                 let reason = match cell {
                     Cell::NO_RULE => Reason::NoFlow,
                     cell if cell.is_allow() => Reason::Flow,

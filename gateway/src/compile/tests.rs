@@ -53,8 +53,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_image_decides_as_the_oracle_at_any_time(
-        policy in policies::at_times(policies::policy(), 1_000_000_000),
+    fn the_image_decides_as_the_oracle_at_any_time_and_on_any_way(
+        policy in prop_oneof![
+            policies::at_times(policies::policy(), 1_000_000_000),
+            policies::with_tunnels(policies::policy()),
+            policies::with_tunnels(policies::at_times(policies::policy(), 1_000_000_000)),
+        ],
         layering in layering(),
         draws in vec(packets::draw(), 200),
         seconds in vec(0u64..500, 4),
@@ -133,6 +137,7 @@ fn rule(kind: RuleKind, from: AddressSet, to: AddressSet) -> Rule {
         review: None,
         unenforced: false,
         condition: None,
+        through: None,
         limits: None,
         origin,
     }
@@ -150,7 +155,9 @@ fn range(first: u32, last: u32) -> AddressSet {
 fn cell(policy: &Policy, source: u32, destination: u32) -> Cell {
     let image = compile(policy).unwrap();
     let atom = |bits| image.atom(Ipv4Addr::from_bits(bits).into()).unwrap();
-    image.lookup(atom(source), atom(destination), Transport::Tcp { source: 50000, destination: 104 }).unwrap()
+    image
+        .lookup(0, atom(source), atom(destination), Transport::Tcp { source: 50000, destination: 104 })
+        .unwrap()
 }
 
 const LAN_HOST: u32 = 0x0a00_0009;
@@ -225,7 +232,7 @@ fn a_model_that_refers_to_nothing_is_refused() {
 
 fn interface(kind: InterfaceKind) -> Interface {
     let origin = Origin { file: "test.yaml".into(), line: 1, column: 1 };
-    Interface { name: "port".to_owned(), kind, routed: false, origin }
+    Interface { name: "port".to_owned(), kind, routed: false, tunnel: None, origin }
 }
 
 #[test]
@@ -370,7 +377,7 @@ fn tables_with_holes_are_read_as_holes() {
     let host = |bits: u32| IpAddr::from(Ipv4Addr::from_bits(bits));
     let transport = Transport::Tcp { source: 50000, destination: 104 };
     let atom = whole.atom(host(LAN_HOST)).unwrap();
-    assert!(whole.lookup(atom, atom, transport).is_some());
+    assert!(whole.lookup(0, atom, atom, transport).is_some());
 
     let mut image = whole.clone();
     image.v4.truncate(gateway_common::table::ROOT as usize);
@@ -384,13 +391,13 @@ fn tables_with_holes_are_read_as_holes() {
     assert_eq!(image.atom(host(LAN_HOST)), None);
     let mut image = whole.clone();
     image.services.clear();
-    assert_eq!(image.lookup(atom, atom, transport), None);
+    assert_eq!(image.lookup(0, atom, atom, transport), None);
     let mut image = whole.clone();
     image.pairs.clear();
-    assert_eq!(image.lookup(atom, atom, transport), None);
+    assert_eq!(image.lookup(0, atom, atom, transport), None);
     let mut image = whole;
     image.verdicts.clear();
-    assert_eq!(image.lookup(atom, atom, transport), None);
+    assert_eq!(image.lookup(0, atom, atom, transport), None);
 }
 
 /// Of 128 classes 64 are most of them and 2 are many; of few classes one is never many.

@@ -13,7 +13,7 @@ use crate::policy::model::{Policy, RuleKind};
 
 use super::block::Blocks;
 use super::class::Side;
-use super::condition::{self, Choices};
+use super::condition::{Choices, Numbers};
 use super::error::{Budget, CompileError, TABLE_BYTES};
 use super::layer::Layer;
 use super::service::Services;
@@ -42,10 +42,11 @@ pub(super) fn compile(
     sources: &Side<'_>,
     destinations: &Side<'_>,
     services: &Services,
+    conditions: &Numbers,
     layering: Layering,
     budget: &mut Budget,
 ) -> Result<Verdicts, CompileError> {
-    let tables = Tables { policy, sources, destinations, services };
+    let tables = Tables { policy, sources, destinations, services, conditions };
     if layering == Layering::BySize {
         let mut alone = budget.clone();
         let layer = Layer::whole(policy, sources, destinations);
@@ -88,13 +89,14 @@ struct Tables<'a, 'p> {
     sources: &'a Side<'p>,
     destinations: &'a Side<'p>,
     services: &'a Services,
+    conditions: &'a Numbers,
 }
 
 impl Tables<'_, '_> {
     /// The pair tables of some layers, one after the other, and the verdict table that they share.
     fn fill(&self, layers: &[Layer], limits: Limits, budget: &mut Budget) -> Result<Filled, CompileError> {
         let mut pairs = Vec::new();
-        let mut rows = Rows::new(self.policy, self.services);
+        let mut rows = Rows::new(self.policy, self.services, self.conditions);
         for layer in layers {
             let count = layer.sources.count * layer.destinations.count;
             budget.take("pairs of address classes", count as u64 * WORD_BYTES)?;
@@ -220,6 +222,7 @@ impl Step<'_> {
 struct Rows<'a> {
     policy: &'a Policy,
     services: &'a Services,
+    conditions: &'a Numbers,
     blocks: Blocks,
     choices: Choices,
 }
@@ -227,9 +230,9 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     const TABLE: &'static str = "verdicts";
 
-    fn new(policy: &'a Policy, services: &'a Services) -> Self {
+    fn new(policy: &'a Policy, services: &'a Services, conditions: &'a Numbers) -> Self {
         let blocks = Blocks::new(services.classes as usize);
-        Self { policy, services, blocks, choices: Choices::default() }
+        Self { policy, services, conditions, blocks, choices: Choices::default() }
     }
 
     /// The row that these rules, in the order of their numbers, make.
@@ -241,12 +244,11 @@ impl<'a> Rows<'a> {
             let named = of_rule(rule.kind, index);
             for class in rule.services.iter().flat_map(|&service| self.services.classes_of(service)) {
                 let cell = &mut cells[usize::from(*class)];
-                match rule.condition {
+                match self.conditions.of(rule) {
                     None => *cell = (*cell).min(named),
-                    Some(condition) => at_times
-                        .entry(*class)
-                        .or_default()
-                        .push(Choice { cell: named.0, condition: condition::number_of(condition) }),
+                    Some(condition) => {
+                        at_times.entry(*class).or_default().push(Choice { cell: named.0, condition });
+                    }
                 }
             }
         }

@@ -255,6 +255,9 @@ pub(super) fn converge(
     mode: XdpMode,
     journal: &mut Journal,
 ) -> Result<(), DataplaneError> {
+    if links.find(target.ifindex, Hook::Xdp).is_none() {
+        refuse_link(target)?;
+    }
     for (hook, program) in programs.by_hook() {
         let failed = |source: io::Error| DataplaneError::Attach {
             interface: target.name.clone(),
@@ -286,6 +289,17 @@ pub(super) fn converge(
         }
     }
     Ok(())
+}
+
+/// What has no header that the programs know would be read as something else.
+fn refuse_link(target: &Target) -> Result<(), DataplaneError> {
+    let devices = devices::list().map_err(DataplaneError::bpf("cannot list the network devices"))?;
+    match devices.get(&target.ifindex).map(|device| device.link) {
+        Some(link) if !link.is_ethernet() => {
+            Err(DataplaneError::Link { interface: target.name.clone(), kind: link.0 })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn create(program: BorrowedFd<'_>, ifindex: u32, hook: Hook, mode: XdpMode) -> io::Result<OwnedFd> {

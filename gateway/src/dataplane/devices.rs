@@ -21,6 +21,23 @@ pub(super) struct Device {
     pub(super) mtu: u32,
     /// Receive queues.
     pub(super) queues: u32,
+    /// What stands before its packets.
+    pub(super) link: Link,
+}
+
+/// What stands before a device's packets: its hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Link(pub(super) u16);
+
+impl Link {
+    pub(super) const ETHERNET: Self = Self(1);
+    /// Has the header of Ethernet, too.
+    const LOOPBACK: Self = Self(772);
+
+    /// Whether frames have the header of Ethernet.
+    pub(super) fn is_ethernet(self) -> bool {
+        self == Self::ETHERNET || self == Self::LOOPBACK
+    }
 }
 
 /// What a VLAN device is above.
@@ -75,6 +92,8 @@ pub(super) fn links(devices: &BTreeMap<u32, Device>, index: u32) -> Vec<u32> {
 
 /// A device from its message, without the message's own header.
 fn device(body: &[u8]) -> Option<(u32, Device)> {
+    // struct ifinfomsg: family, padding, hardware type, index.
+    let link = Link(u16::from_ne_bytes(body.get(2..4)?.try_into().ok()?));
     let index = number(body.get(4..)?)?;
     let body = body.get(LINK_HEADER..)?;
     let find = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
@@ -85,7 +104,8 @@ fn device(body: &[u8]) -> Option<(u32, Device)> {
     let bond = info.and_then(kind) == Some(b"bond");
     let word = |wanted| find(wanted).and_then(number).unwrap_or_default();
     let master = find(IFLA_MASTER).and_then(number);
-    Some((index, Device { mac, master, vlan, bond, mtu: word(IFLA_MTU), queues: word(IFLA_NUM_RX_QUEUES) }))
+    let (mtu, queues) = (word(IFLA_MTU), word(IFLA_NUM_RX_QUEUES));
+    Some((index, Device { mac, master, vlan, bond, mtu, queues, link }))
 }
 
 /// What `ip link add type` calls a device.
@@ -128,6 +148,7 @@ mod tests {
         let length = u32::try_from(message.len()).unwrap();
         message[..4].copy_from_slice(&length.to_ne_bytes());
         message[4..6].copy_from_slice(&libc::RTM_NEWLINK.to_ne_bytes());
+        message[18..20].copy_from_slice(&1_u16.to_ne_bytes());
         message[20..24].copy_from_slice(&index.to_ne_bytes());
         message
     }
@@ -165,12 +186,13 @@ mod tests {
         assert!(!last.unwrap());
         let mac = [2, 0, 0, 0, 0, 9];
         let vlan = Some(Vlan { lower: 5, identifier: 70, service: true });
+        let link = Link::ETHERNET;
         let expected = [
-            (5, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 1500, queues: 0 }),
-            (7, Device { mac, master: None, vlan, bond: false, mtu: 0, queues: 0 }),
-            (8, Device { mac: [0; 6], master: None, vlan: None, bond: false, mtu: 0, queues: 0 }),
-            (12, Device { mac, master: None, vlan: None, bond: true, mtu: 0, queues: 0 }),
-            (13, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 0, queues: 0 }),
+            (5, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 1500, queues: 0, link }),
+            (7, Device { mac, master: None, vlan, bond: false, mtu: 0, queues: 0, link }),
+            (8, Device { mac: [0; 6], master: None, vlan: None, bond: false, mtu: 0, queues: 0, link }),
+            (12, Device { mac, master: None, vlan: None, bond: true, mtu: 0, queues: 0, link }),
+            (13, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 0, queues: 0, link }),
         ];
         assert_eq!(devices, BTreeMap::from(expected));
         assert_eq!(links(&devices, 12), [5, 13]);

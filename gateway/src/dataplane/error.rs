@@ -67,6 +67,17 @@ pub enum DataplaneError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// An interface of a kind whose packets the programs cannot read.
+    #[error(
+        "{interface} is no Ethernet device (hardware type {kind}): what stands before its packets is not known, so it \
+         cannot be enforced"
+    )]
+    Link {
+        /// Interface.
+        interface: String,
+        /// `ARPHRD_*` (`include/uapi/linux/if_arp.h`).
+        kind: u16,
+    },
     /// An offload hides from XDP what must be seen, and cannot be turned off.
     #[error(
         "{interface}: {what}, so it cannot be enforced; turn it off with: ethtool -K {interface} {feature} off"

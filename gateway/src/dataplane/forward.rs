@@ -163,6 +163,7 @@ pub(super) fn set<K: Plain + PartialEq, V: Plain>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::devices::Link;
     use super::*;
     use crate::compile::image::InterfaceEntry;
 
@@ -174,7 +175,7 @@ mod tests {
     }
 
     fn device(vlan: Option<Vlan>) -> Device {
-        Device { mac: GATEWAY, master: None, vlan, bond: false, mtu: 1500, queues: 1 }
+        Device { mac: GATEWAY, master: None, vlan, bond: false, mtu: 1500, queues: 1, link: Link::ETHERNET }
     }
 
     fn manifest(interfaces: &[&str]) -> Manifest {

@@ -1,4 +1,4 @@
-//! What holds only at times: rules, quarantine, break-glass.
+//! What holds only at times: rules, quarantine, break-glass. And what holds only for one way to arrive.
 
 use std::net::IpAddr;
 
@@ -7,22 +7,30 @@ use gateway_common::reason::{Reason, Verdict};
 use super::Oracle;
 use super::source::{Party, is_mapped};
 use crate::packet::{Decision, Transport};
-use crate::policy::model::{Rule, RuleId, SegmentId};
+use crate::policy::model::{Interface, Rule, RuleId, SegmentId, Tunnel};
 
 impl Oracle<'_> {
-    /// Whether a rule holds now.
+    /// Whether a rule holds now, for packets that arrive as these do.
     pub(super) fn holds(&self, rule: &Rule) -> bool {
         rule.condition.is_none_or(|condition| self.policy.conditions[condition].holds(self.now))
+            && rule.through.is_none_or(|way| self.way == Some(way))
     }
 
-    /// Whether the time has a say in what a packet that opens a connection meets: a rule that holds at times
-    /// goes before what always decides.
-    pub(super) fn is_timed(&self, from: Party, to: Party, transport: Transport) -> bool {
-        let strongest = |timed: bool| {
-            let found = self.strongest(from, to, transport, |rule| rule.condition.is_some() == timed);
+    /// Whether the time, or the way that its packets arrive, has a say in what a packet that opens a connection meets: a
+    /// rule that holds at times, or for one way, goes before what always decides.
+    pub(super) fn is_bound(&self, from: Party, to: Party, transport: Transport) -> bool {
+        let strongest = |bound: bool| {
+            let is_asked = |rule: &Rule| (rule.condition.is_some() || rule.through.is_some()) == bound;
+            let found = self.strongest(from, to, transport, is_asked);
             found.map(|(strength, _, rule)| (strength, rule))
         };
         strongest(true).is_some_and(|at_times| strongest(false).is_none_or(|always| at_times < always))
+    }
+
+    /// How packets arrive at an interface.
+    pub(super) fn way(&self, interface: &str) -> Option<Tunnel> {
+        let mut interfaces = self.policy.interfaces.iter();
+        interfaces.find(|it| it.name == interface).map(Interface::way)
     }
 
     /// Whether an end is in quarantine now.

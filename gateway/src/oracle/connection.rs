@@ -9,6 +9,8 @@
 //! - A plain SYN on the ends of a connection that is closing or reset asks for a new one, which is
 //!   judged like any; so does the responder's where it is established.
 //! - A connection that is taken up in its middle waits for its other end as one that has just begun does.
+//! - A connection lives in the tunnel that its initiator's last packet came through. What its initiator sends is judged
+//!   by how it arrives: what comes by another way and is not allowed is refused, and changes nothing about it.
 //! - An echo connection has the initiator's requests and the responder's replies. A request of the
 //!   responder with the same identifier is no part of it.
 
@@ -29,7 +31,8 @@ pub struct Connection {
     pub flow: Flow,
     /// The initiator, as rules saw it last.
     pub initiator: Party,
-    /// Where its last packet arrived: interface, outer and inner VLAN identifier. `None` until one has.
+    /// Where the initiator's last packet arrived: interface, outer and inner VLAN identifier. `None` until one has, since
+    /// another generation judged it if neither time nor way had a say.
     pub place: Option<(String, u16, u16)>,
     /// The responder, once the generation in force has heard it.
     pub responder: Option<Party>,
@@ -43,8 +46,9 @@ pub struct Connection {
     pub rule: Option<RuleId>,
     /// The gateway opened it.
     pub of_gateway: bool,
-    /// The time had a say when it was judged last: each of its packets has it judged again.
-    pub timed: bool,
+    /// The time, or the way that its packets arrive, had a say when it was judged last: each of its packets has it
+    /// judged again.
+    pub bound: bool,
     /// It was taken up in its middle.
     pub midstream: bool,
     /// FIN seen from the initiator and from the responder.

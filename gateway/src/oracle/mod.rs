@@ -10,7 +10,8 @@
 //!    that is refused for its source counts, by mode, as one between *P* and that segment.
 //! 3. The source must be one of *P*: see [`Oracle::admit`].
 //! 4. The first deny of the policy that names the packet decides, else for quarantine the first flow that it keeps,
-//!    else the first quarantine, else the first flow; of rules that hold only at times those that do now.
+//!    else the first quarantine, else the first flow; of rules that hold only at times those that do now, of those that
+//!    want a tunnel those whose packets arrive through it.
 //! 5. What does not pass is dropped where one end is in quarantine. Else it is reported where a segment's glass is
 //!    broken. Else what does not pass is dropped, reported or observed as the stricter of both segments says.
 
@@ -19,7 +20,7 @@ use std::net::IpAddr;
 use gateway_common::reason::{Mode, Reason, Verdict};
 
 use crate::packet::{Arrival, Decision, PacketView, Transport};
-use crate::policy::model::{InterfaceKind, Policy, Rule, RuleId, RuleKind, SegmentId, ServiceMatch};
+use crate::policy::model::{InterfaceKind, Policy, Rule, RuleId, RuleKind, SegmentId, ServiceMatch, Tunnel};
 
 mod condition;
 pub mod connection;
@@ -38,18 +39,26 @@ use source::is_mapped;
 pub struct Oracle<'p> {
     policy: &'p Policy,
     now: u64,
+    /// How the packet in question arrives; `None` where that is not known.
+    way: Option<Tunnel>,
 }
 
 impl<'p> Oracle<'p> {
-    /// An oracle for this policy, at time 0.
+    /// An oracle for this policy, at time 0, and about packets of which nobody knows how they arrive.
     pub fn new(policy: &'p Policy) -> Self {
-        Self { policy, now: 0 }
+        Self { policy, now: 0, way: None }
     }
 
     /// The same at another time, in nanoseconds on the kernel's clock.
     #[must_use]
     pub fn at(self, now: u64) -> Self {
         Self { now, ..self }
+    }
+
+    /// The same about packets that arrive this way.
+    #[must_use]
+    pub(super) fn arriving(self, way: Option<Tunnel>) -> Self {
+        Self { way, ..self }
     }
 
     /// Decides the packet that opens a connection.
@@ -66,9 +75,10 @@ impl<'p> Oracle<'p> {
             Ok(sender) => {
                 from = sender.segment();
                 is_quarantined |= self.is_quarantined(sender);
+                let oracle = self.arriving(self.way(arrival.interface));
                 match self.confine(sender, destination) {
                     Err(reason) => (reason, None),
-                    Ok(()) => self.rule(sender, self.party(packet.destination), packet.transport),
+                    Ok(()) => oracle.rule(sender, self.party(packet.destination), packet.transport),
                 }
             }
         };

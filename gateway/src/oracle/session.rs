@@ -5,7 +5,7 @@
 //! 2. A later fragment takes its first's ports; where that is not known it is dropped
 //!    (`unknown-fragment`).
 //! 3. The source guard: [`Oracle::admit`].
-//! 4. Its connection, but for a sender that [`Oracle::confine`] stops. One that another generation judged
+//! 4. Its connection, but for what comes by another way than the connection lives in and is not allowed, and for a sender that [`Oracle::confine`] stops. One that another generation judged
 //!    is judged again by its first packet since: it stays, or it ends here (`revoked`). The gateway's own
 //!    stay for as long as it has their address.
 //! 5. Neighbour discovery and group membership, which never leave the link.
@@ -32,7 +32,7 @@ use gateway_common::fragment::LIFETIME;
 use gateway_common::reason::Reason;
 
 use crate::packet::{Arrival, Decision, Transport};
-use crate::policy::model::{Policy, RuleId, SegmentId};
+use crate::policy::model::{Policy, RuleId, SegmentId, Tunnel};
 
 use super::Oracle;
 use super::connection::{Connection, SECOND, first_state, lifetime};
@@ -205,7 +205,8 @@ impl Gateway {
             && !connection.is_reopened_by(packet)
         {
             let from_initiator = connection.is_from_initiator(packet);
-            let finding = self.revalidate(now, flow);
+            let way = Oracle::new(&self.policy).way(arrival.interface).filter(|_| from_initiator);
+            let finding = self.revalidate(now, flow, way);
             if finding.0 != Reason::Established {
                 return Ok(finding);
             }
@@ -242,7 +243,7 @@ impl Gateway {
         }
         oracle.confine(sender, destination)?;
         match packet.payload {
-            Payload::Error { quotes, .. } if !packet.is_later() => self.related(now, packet, quotes),
+            Payload::Error { quotes, .. } if !packet.is_later() => self.related(now, arrival, packet, quotes),
             _ => self.first(now, arrival, sender, packet),
         }
     }
@@ -252,8 +253,9 @@ impl Gateway {
         self.connections.get(&unordered(flow)).filter(|connection| connection.expires > now)
     }
 
-    /// Has the generation in force judge a connection, unless it has; where the time has a say, by each packet.
-    fn revalidate(&mut self, now: u64, flow: Flow) -> Finding {
+    /// Has the generation in force judge a connection, unless it has; where the time or the way has a say, by each
+    /// packet. `arrives` is how the packet came, if it is from the initiator's side.
+    fn revalidate(&mut self, now: u64, flow: Flow, arrives: Option<Tunnel>) -> Finding {
         let key = unordered(flow);
         let connection = self.connections.get_mut(&key).expect("the caller has found it");
         // An address that the gateway has lost may be anybody's by now. One that it has just got may not have
@@ -265,8 +267,17 @@ impl Gateway {
             self.connections.remove(&key);
             return (Reason::Revoked, None);
         }
-        if (connection.timed || connection.generation != self.generation) && !connection.of_gateway {
+        let is_new = connection.generation != self.generation;
+        if (connection.bound || is_new) && !connection.of_gateway {
             let oracle = Oracle::new(&self.policy).at(now);
+            let place = connection.place.as_ref().map(|(interface, outer, vlan)| Arrival {
+                interface,
+                outer: *outer,
+                vlan: *vlan,
+            });
+            let own =
+                place.filter(|place| oracle.place(*place).is_ok()).and_then(|it| oracle.way(it.interface));
+            let oracle = oracle.arriving(arrives.or(own));
             // Whoever has no address of a segment is of the segment that is now where it was seen.
             let address = connection.flow.source.0;
             let initiator = if address.is_unspecified() || is_link_local(address) {
@@ -286,7 +297,20 @@ impl Gateway {
                 Some((initiator, (Reason::Flow, rule))) => {
                     connection.initiator = initiator;
                     connection.rule = rule;
-                    connection.timed = oracle.is_timed(initiator, responder, transport);
+                    connection.bound = oracle.is_bound(initiator, responder, transport);
+                    let keeps_place = connection.bound && self.policy.asks_for_ways();
+                    if is_new && !keeps_place && matches!(initiator, Party::Host(..)) {
+                        connection.place = None;
+                    }
+                }
+                // It came by another way than the connection lives in.
+                Some((_, refused))
+                    if self.policy.asks_for_ways()
+                        && arrives.is_some()
+                        && own.is_some()
+                        && own != arrives =>
+                {
+                    return refused;
                 }
                 refused => {
                     self.connections.remove(&key);
@@ -301,14 +325,25 @@ impl Gateway {
         (Reason::Established, connection.rule)
     }
 
-    fn related(&mut self, now: u64, packet: &Packet, quotes: Option<Flow>) -> Result<Finding, Reason> {
+    fn related(
+        &mut self,
+        now: u64,
+        arrival: Arrival<'_>,
+        packet: &Packet,
+        quotes: Option<Flow>,
+    ) -> Result<Finding, Reason> {
         // No such packet can have been sent.
         if quotes.is_some_and(|quoted| is_mapped(quoted.source.0) || is_mapped(quoted.destination.0)) {
             return Err(Reason::MalformedTransport);
         }
         let quoted = quotes.filter(|quoted| quoted.source.0 == packet.destination);
         let quoted = quoted.filter(|quoted| self.connection(now, *quoted).is_some());
-        match self.revalidate(now, quoted.ok_or(Reason::UnrelatedIcmp)?) {
+        let quoted = quoted.ok_or(Reason::UnrelatedIcmp)?;
+        let connection = self.connection(now, quoted).ok_or(Reason::UnrelatedIcmp)?;
+        // An error about what the responder sent comes from the initiator's side.
+        let is_of_responder = quoted.source != connection.flow.source;
+        let way = Oracle::new(&self.policy).way(arrival.interface).filter(|_| is_of_responder);
+        match self.revalidate(now, quoted, way) {
             (Reason::Established, rule) => Ok((Reason::Related, rule)),
             revoked => Ok(revoked),
         }
@@ -338,7 +373,8 @@ impl Gateway {
         let oracle = Oracle::new(&self.policy).at(now);
         let receiver = oracle.party(packet.destination);
         let view = packet.view();
-        let (reason, rule) = oracle.rule(sender, receiver, view.transport);
+        let arriving = oracle.arriving(oracle.way(arrival.interface));
+        let (reason, rule) = arriving.rule(sender, receiver, view.transport);
         if reason == Reason::Flow {
             return Ok(self.admitted(now, packet, sender, rule, Sender::Initiator(arrival)));
         }
@@ -377,9 +413,9 @@ impl Gateway {
         let connection = self.opened(now, forward, initiator, packet, rule);
         let oracle = Oracle::new(&self.policy);
         let other = responder.unwrap_or_else(|| oracle.party(forward.destination.0));
-        let timed = oracle.is_timed(initiator, other, first_transport(&forward));
+        let bound = oracle.is_bound(initiator, other, first_transport(&forward));
         let midstream = is_middle;
-        let seen = Connection { place, responder, timed, midstream, ..connection };
+        let seen = Connection { place, responder, bound, midstream, ..connection };
         self.connections.insert(unordered(flow), seen);
         self.remember(now, packet);
         (if is_middle { Reason::MidStream } else { Reason::Flow }, rule)
@@ -404,7 +440,7 @@ impl Gateway {
             generation: self.generation,
             rule,
             of_gateway: false,
-            timed: false,
+            bound: false,
             midstream: false,
             fin: [false; 2],
         }

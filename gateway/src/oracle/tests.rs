@@ -63,6 +63,7 @@ fn rule(name: &str, kind: RuleKind, from: AddressSet, to: AddressSet, services: 
         review: None,
         unenforced: false,
         condition: None,
+        through: None,
         limits: None,
         origin: origin(),
     }
@@ -87,8 +88,13 @@ fn policy() -> Policy {
         service("dhcp", vec![ServiceMatch::Udp { source: port(68), destination: port(67) }]),
     ];
     let flow = |name, to, service| rule(name, RuleKind::Flow, set(MODALITIES), set(to), vec![service]);
-    let interface =
-        |name: &str, kind| Interface { name: name.to_owned(), kind, routed: false, origin: origin() };
+    let interface = |name: &str, kind| Interface {
+        name: name.to_owned(),
+        kind,
+        routed: false,
+        tunnel: None,
+        origin: origin(),
+    };
     Policy {
         interfaces: vec![
             interface("ct0", InterfaceKind::Access(SegmentId(MODALITIES))),

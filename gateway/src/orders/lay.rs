@@ -108,7 +108,7 @@ impl Layer<'_> {
     fn vendors(&mut self, orders: &Orders) {
         for index in 0..self.policy.rules.len() {
             let rule = self.policy.rules[index].clone();
-            let Some(limits) = rule.limits.as_deref().filter(|limits| !limits.is_out_of_reach()) else {
+            let Some(limits) = rule.limits.as_deref().filter(|_| !self.policy.is_out_of_reach(&rule)) else {
                 continue;
             };
             let window = limits.window.as_ref().map(|window| {
@@ -203,6 +203,7 @@ impl Layer<'_> {
                 review: None,
                 unenforced: false,
                 condition: Some(condition),
+                through: None,
                 limits: None,
                 origin: Origin { file: NOWHERE.into(), line: 0, column: 0 },
             });

@@ -100,9 +100,22 @@ fn promise_9_a_grant_opens_one_device_until_its_end() {
     assert_eq!(at(10, "10.0.2.6", 22).0, Reason::NoFlow, "another device of the same access");
     assert_eq!(at(599, "10.0.2.5", 22).0, Reason::Flow);
     assert_eq!(at(600, "10.0.2.5", 22).0, Reason::NoFlow);
-    assert_eq!(at(10, "10.0.2.5", 9999).0, Reason::NoFlow, "a tunnel cannot be told");
+    assert_eq!(at(10, "10.0.2.5", 9999).0, Reason::NoFlow, "no interface is the end of such a tunnel");
     let without = lay(policy(), &Orders::default(), &clock(10));
     assert_eq!(decide(&without.policy, 10, "a0", ("10.0.1.9", "10.0.2.5"), 22).0, Reason::NoFlow);
+}
+
+#[test]
+fn promise_9_a_grant_of_access_through_a_tunnel_opens_it_there_alone() {
+    let interfaces = "interfaces:\n  t0: { wan: true, tunnel: ipsec }\n  w0: { wan: true }\n";
+    let text =
+        POLICY.replace("interfaces:\n", interfaces).replace("sources: [10.0.1.9]", "sources: [203.0.113.9]");
+    let policy = resolve(vec![SourceFile::new("policy.yaml", text)]).policy.unwrap();
+    let laid = lay(policy, &grant("ct-1", 600, 0), &clock(10)).policy;
+    let at = |interface| decide(&laid, 10, interface, ("203.0.113.9", "10.0.2.5"), 9999);
+    assert_eq!(at("t0"), (Reason::Flow, Some("tunnelled@ct-1".to_owned())));
+    assert_eq!(at("w0"), (Reason::NoFlow, None));
+    assert_eq!(decide(&laid, 600, "t0", ("203.0.113.9", "10.0.2.5"), 9999).0, Reason::NoFlow);
 }
 
 #[test]

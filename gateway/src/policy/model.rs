@@ -107,8 +107,63 @@ pub struct Interface {
     /// whichever that is, but for the gateway's.
     #[serde(default)]
     pub routed: bool,
+    /// It is the end of such a tunnel, and has the world behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
     /// Where it stands.
     pub origin: Origin,
+}
+
+impl Interface {
+    /// How frames arrive here.
+    pub fn way(&self) -> Tunnel {
+        self.tunnel.unwrap_or(Tunnel::Direct)
+    }
+}
+
+/// How packets of the world arrive.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tunnel {
+    /// Through none: from the open network.
+    Direct,
+    /// Through IPsec.
+    Ipsec,
+    /// Through `WireGuard`.
+    Wireguard,
+    /// Through `OpenVPN`.
+    Openvpn,
+    /// Through a closed network of a carrier.
+    IpVpn,
+}
+
+impl Tunnel {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Direct, Self::Ipsec, Self::Wireguard, Self::Openvpn, Self::IpVpn];
+
+    /// Its word in policy text.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Ipsec => "ipsec",
+            Self::Wireguard => "wireguard",
+            Self::Openvpn => "openvpn",
+            Self::IpVpn => "ip-vpn",
+        }
+    }
+
+    /// What must happen to a packet that a rule wants to come this way, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Direct => "arrive outside any tunnel",
+            Self::Ipsec => "arrive through ipsec",
+            Self::Wireguard => "arrive through wireguard",
+            Self::Openvpn => "arrive through openvpn",
+            Self::IpVpn => "arrive through ip-vpn",
+        }
+    }
 }
 
 /// What arrives on an interface.
@@ -416,7 +471,10 @@ pub struct Rule {
     /// Index into [`Policy::conditions`]: when it holds; `None` for always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<usize>,
-    /// What the text limits it by; it takes part in decisions only where somebody lays these limits onto it.
+    /// How what its initiators send must arrive; `None` for whichever way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<Tunnel>,
+    /// What the text limits it by in time; it takes part in decisions only where somebody lays these limits onto it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Box<Limits>>,
     /// Where it stands.
@@ -436,7 +494,7 @@ impl Rule {
     }
 }
 
-/// What limits a vendor's access.
+/// What limits a vendor's access in time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The vendor.
@@ -445,16 +503,6 @@ pub struct Limits {
     pub window: Option<Window>,
     /// Somebody must open it each time.
     pub grant: bool,
-    /// Tunnel that it must come through: nothing here can tell what did.
-    pub through: Option<String>,
-}
-
-impl Limits {
-    /// Whether it stays closed whatever the time is and whoever opens it: a tunnel is unpacked behind the programs,
-    /// which cannot tell what came through it.
-    pub fn is_out_of_reach(&self) -> bool {
-        self.through.is_some()
-    }
 }
 
 /// A weekly window.
@@ -536,9 +584,7 @@ impl Policy {
 
     /// The policy at its widest: with each access that a window or a grant limits open. `None` where nothing is.
     pub fn opened(&self) -> Option<Self> {
-        let is_closed = |rule: &Rule| {
-            rule.unenforced && rule.limits.as_ref().is_some_and(|limits| !limits.is_out_of_reach())
-        };
+        let is_closed = |rule: &Rule| rule.unenforced && rule.limits.is_some() && !self.is_out_of_reach(rule);
         if !self.rules.iter().any(is_closed) {
             return None;
         }
@@ -547,6 +593,22 @@ impl Policy {
             rule.unenforced = false;
         }
         Some(opened)
+    }
+
+    /// Whether a rule stays closed whatever the time is and whoever opens it: it wants a tunnel of which no interface
+    /// is the end.
+    pub fn is_out_of_reach(&self, rule: &Rule) -> bool {
+        rule.through.is_some_and(|tunnel| !self.interfaces.iter().any(|interface| interface.way() == tunnel))
+    }
+
+    /// Whether it matters how packets arrive: some rule wants one way.
+    pub fn asks_for_ways(&self) -> bool {
+        self.rules.iter().any(|rule| rule.is_active() && rule.through.is_some())
+    }
+
+    /// Whether some interface is the end of a tunnel.
+    pub fn has_tunnels(&self) -> bool {
+        self.interfaces.iter().any(|interface| interface.tunnel.is_some())
     }
 
     /// Segments of the text, without the built-in ones.

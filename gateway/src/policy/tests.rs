@@ -6,7 +6,9 @@ use std::time::Duration;
 use gateway_common::connection::State;
 use proptest::prelude::*;
 
-use super::model::{Forwarding, InterfaceKind, ModeSetting, Policy, RuleKind, SegmentId, ServiceMatch};
+use super::model::{
+    Forwarding, InterfaceKind, ModeSetting, Policy, RuleKind, SegmentId, ServiceMatch, Tunnel,
+};
 use super::{Resolved, SourceFile, load, resolve};
 
 mod reference;
@@ -185,6 +187,34 @@ fn vendor_access_with_a_limit_that_nothing_enforces_is_not_active() {
     assert!(
         policy.rules.iter().all(|rule| rule.kind == RuleKind::Vendor && rule.owner.as_deref() == Some("it"))
     );
+}
+
+#[test]
+fn access_through_a_tunnel_is_active_where_one_ends() {
+    let vendors = "vendors:
+  v:
+    sources: 203.0.113.16/29
+    access:
+      - { name: tunnelled, to: pacs, services: rdp, through: ipsec }
+      - { name: direct, to: pacs, services: ssh, through: direct }
+      - { name: granted, to: pacs, services: https, through: ipsec, grant: required }
+";
+    let of = |interfaces: &str| -> Vec<(bool, Option<Tunnel>)> {
+        let policy = policy(&format!("{interfaces}{vendors}"));
+        policy.rules.iter().map(|rule| (rule.is_active(), rule.through)).collect()
+    };
+    let ipsec = Some(Tunnel::Ipsec);
+    assert_eq!(
+        of("interfaces: { w0: { wan: true }, t0: { wan: true, tunnel: ipsec } }\n"),
+        [(true, ipsec), (true, Some(Tunnel::Direct)), (false, ipsec)]
+    );
+    // Another tunnel is none, and nothing is direct where all is tunnelled.
+    assert_eq!(
+        of("interfaces: { t0: { wan: true, tunnel: wireguard } }\n"),
+        [(false, ipsec), (false, Some(Tunnel::Direct)), (false, ipsec)]
+    );
+    // Where there are no tunnels everything is direct.
+    assert_eq!(of("interfaces: { w0: { wan: true } }\n"), [(false, ipsec), (true, None), (false, ipsec)]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::decode::{Decode, Decoder, Entries, List, OneOrMany, Text, record};
-use super::model::{Forwarding, Level, ModeSetting, ServiceClass};
+use super::model::{Forwarding, Level, ModeSetting, ServiceClass, Tunnel};
 use super::selection::Gateways;
 use super::syntax::{Node, Value};
 
@@ -59,6 +59,8 @@ record! {
             "untagged" untagged: Option<Text>,
             /// The world.
             "wan" wan: Option<bool>,
+            /// Tunnel that ends here, with `wan: true`: what arrives has come through it.
+            "tunnel" tunnel: Option<Tunnel>,
             /// A router stands behind it that forwards between segments: senders of all of them arrive there.
             "routed" routed: bool,
         }
@@ -258,7 +260,7 @@ record! {
         optional {
             /// Name, unique among all rules; `VENDOR/TARGET` unless it says otherwise.
             "name" name: Option<Text>,
-            /// Tunnel that it must come through.
+            /// Tunnel that it must come through: of an interface with this `tunnel`.
             "through" through: Option<Tunnel>,
             /// When it may.
             "window" window: Option<WindowText>,
@@ -375,22 +377,6 @@ macro_rules! words {
 }
 
 words! {
-    /// A tunnel.
-    Tunnel {
-        /// None: the open network.
-        Direct "direct",
-        /// IPsec.
-        Ipsec "ipsec",
-        /// `WireGuard`.
-        Wireguard "wireguard",
-        /// `OpenVPN`.
-        Openvpn "openvpn",
-        /// A closed network of a carrier.
-        IpVpn "ip-vpn",
-    }
-}
-
-words! {
     /// Whether somebody must open an access each time.
     Grant {
         /// Somebody must.
@@ -421,6 +407,13 @@ words! {
 }
 
 words!(decode Forwarding { Kernel "kernel", Xdp "xdp", });
+words!(decode Tunnel {
+    Direct "direct",
+    Ipsec "ipsec",
+    Wireguard "wireguard",
+    Openvpn "openvpn",
+    IpVpn "ip-vpn",
+});
 words!(decode ModeSetting { Observe "observe", Audit "audit", Enforce "enforce", });
 words!(decode Level { Low "low", Medium "medium", High "high", });
 words!(decode ServiceClass {

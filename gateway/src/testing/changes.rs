@@ -8,7 +8,7 @@ use proptest::sample::Index;
 
 use crate::oracle::packet::flag;
 use crate::policy::model::{
-    AddressSet, InterfaceKind, ModeSetting, Policy, RuleId, RuleKind, SegmentId, Settings,
+    AddressSet, Interface, InterfaceKind, ModeSetting, Policy, RuleId, RuleKind, SegmentId, Settings, Tunnel,
 };
 
 /// Another policy, one change away; `what`, `which` and `flags` choose the change.
@@ -16,7 +16,7 @@ pub fn change(policy: &Policy, what: Index, which: Index, flags: u8) -> Policy {
     let mut next = policy.clone();
     let own = policy.own_segments().len();
     let first = usize::from(SEGMENT_FIRST);
-    match what.index(15) {
+    match what.index(17) {
         0 => next.settings.midstream = !policy.settings.midstream,
         1 if own > 1 => renumber(&mut next, first + which.index(own), first + (which.index(own) + 1) % own),
         2 if own > 1 => {
@@ -77,6 +77,17 @@ pub fn change(policy: &Policy, what: Index, which: Index, flags: u8) -> Policy {
             let rule = which.get_mut(&mut next.rules);
             rule.condition =
                 if rule.condition.is_some() || policy.conditions.is_empty() { None } else { Some(0) };
+        }
+        15 => {
+            let interface = which.get_mut(&mut next.interfaces);
+            let way = Tunnel::ALL[usize::from(flags) % Tunnel::ALL.len()];
+            interface.tunnel = Some(way).filter(|way| *way != Tunnel::Direct);
+        }
+        16 if !next.rules.is_empty() => {
+            let rule = which.get_mut(&mut next.rules);
+            let way = next.interfaces.first().map(Interface::way);
+            let has_none = rule.through.is_none() && rule.kind != RuleKind::Quarantine;
+            rule.through = way.filter(|_| has_none);
         }
         5 if !next.rules.is_empty() => {
             next.rules.remove(which.index(policy.rules.len()));

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::policy::model::{
     ANY_PORT, AddressSet, Condition, Interface, InterfaceKind, ModeSetting, Origin, Policy, Ranges, Rule,
-    RuleKind, Segment, SegmentId, Service, ServiceClass, ServiceMatch, Settings,
+    RuleKind, Segment, SegmentId, Service, ServiceClass, ServiceMatch, Settings, Tunnel,
 };
 
 /// A policy of a few segments and up to sixteen rules.
@@ -108,6 +108,7 @@ pub fn at_times(policy: impl Strategy<Value = Policy>, start: u64) -> impl Strat
                     review: None,
                     unenforced: false,
                     condition: Some(condition.index(conditions.len())),
+                    through: None,
                     limits: None,
                     origin: origin(),
                 });
@@ -124,6 +125,31 @@ pub fn at_times(policy: impl Strategy<Value = Policy>, start: u64) -> impl Strat
             .collect();
         policy.rules = numbered(policy.rules);
         policy.conditions = conditions;
+        policy
+    })
+}
+
+/// The same with interfaces that are the ends of tunnels, beside others with the same behind them, and rules that hold
+/// only for what arrives on one way.
+pub fn with_tunnels(policy: impl Strategy<Value = Policy>) -> impl Strategy<Value = Policy> {
+    let index = any::<prop::sample::Index>;
+    let way = || prop::sample::select(Tunnel::ALL.to_vec());
+    let ends = vec((index(), way()), 1..4);
+    (policy, ends, vec((index(), way()), 1..8)).prop_map(|(mut policy, ends, ways)| {
+        for ((interface, way), number) in ends.into_iter().zip(0..) {
+            let Interface { kind, routed, .. } = interface.get(&policy.interfaces).clone();
+            let tunnel = Some(way).filter(|way| *way != Tunnel::Direct);
+            let name = format!("end{number}");
+            policy.interfaces.push(Interface { name, kind, routed, tunnel, origin: origin() });
+        }
+        for (rule, way) in ways {
+            // A quarantine is one wherever packets come from.
+            let mut rules: Vec<&mut Rule> =
+                policy.rules.iter_mut().filter(|rule| rule.kind != RuleKind::Quarantine).collect();
+            if !rules.is_empty() {
+                rule.get_mut(&mut rules).through = Some(way);
+            }
+        }
         policy
     })
 }
@@ -338,7 +364,7 @@ fn interfaces(count: usize) -> impl Strategy<Value = Vec<Interface>> {
     vec((kind, routed), 1..5 + count / 8).prop_map(|kinds| {
         let named = |(index, (kind, routed))| {
             let routed = routed && kind != InterfaceKind::Wan;
-            Interface { name: format!("port{index}"), kind, routed, origin: origin() }
+            Interface { name: format!("port{index}"), kind, routed, tunnel: None, origin: origin() }
         };
         kinds.into_iter().enumerate().map(named).collect()
     })
@@ -434,6 +460,7 @@ fn rule(segments: usize, services: usize) -> impl Strategy<Value = Rule> {
         review: None,
         unenforced,
         condition: None,
+        through: None,
         limits: None,
         origin: origin(),
     })

@@ -18,7 +18,7 @@ fn with_interface(name: &str, kind: InterfaceKind) -> Image {
     let mut policy: Policy = clinic::policy(&[104]);
     let origin = policy.interfaces[0].origin.clone();
     policy.interfaces.retain(|interface| interface.name != name);
-    policy.interfaces.push(Interface { name: name.to_owned(), kind, routed: false, origin });
+    policy.interfaces.push(Interface { name: name.to_owned(), kind, routed: false, tunnel: None, origin });
     clinigate::compile::compile(&policy).unwrap()
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn policy(ports: &[u16]) -> Policy {
         review: None,
         unenforced: false,
         condition: None,
+        through: None,
         limits: None,
         origin: origin(10 + u32::try_from(index).unwrap()),
     });
@@ -59,6 +60,7 @@ pub(crate) fn policy(ports: &[u16]) -> Policy {
         name: name.to_owned(),
         kind: InterfaceKind::Access(segment),
         routed: false,
+        tunnel: None,
         origin: origin(5),
     };
     Policy {

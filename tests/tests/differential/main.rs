@@ -139,10 +139,15 @@ fn random(seed: u64, number: u32, packets: usize) -> Case {
     bytes[8..12].copy_from_slice(&number.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    let policy = if number.is_multiple_of(3) {
-        policies::at_times(policies::of_any_size(), readings::START).new_tree(&mut runner).unwrap().current()
-    } else {
-        policies::of_any_size().new_tree(&mut runner).unwrap().current()
+    let any = policies::of_any_size;
+    let policy = match number % 6 {
+        0 => policies::at_times(any(), readings::START).new_tree(&mut runner).unwrap().current(),
+        1 => policies::with_tunnels(any()).new_tree(&mut runner).unwrap().current(),
+        3 => {
+            let at_times = policies::at_times(any(), readings::START);
+            policies::with_tunnels(at_times).new_tree(&mut runner).unwrap().current()
+        }
+        _ => any().new_tree(&mut runner).unwrap().current(),
     };
     // Nearly every step is a packet at least, many are several.
     let steps = vec(script::step(), packets).new_tree(&mut runner).unwrap().current();

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clinigate::policy::model::{
     AddressSet, Condition, Interface, InterfaceKind, ModeSetting, Origin, Policy, Ranges, Rule, RuleKind,
-    Segment, SegmentId, Service, ServiceClass, ServiceMatch, Settings,
+    Segment, SegmentId, Service, ServiceClass, ServiceMatch, Settings, Tunnel,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,9 @@ pub(crate) struct Sketch {
     /// Interfaces behind which a router forwards between segments.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     routed: BTreeSet<String>,
+    /// Interfaces that are the ends of tunnels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    tunnels: BTreeMap<String, Tunnel>,
     services: Vec<Vec<ServiceMatch>>,
     rules: Vec<RuleSketch>,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -55,6 +58,8 @@ struct RuleSketch {
     unenforced: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     condition: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    through: Option<Tunnel>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,6 +92,7 @@ impl Sketch {
             services: rule.services.clone(),
             unenforced: rule.unenforced,
             condition: rule.condition,
+            through: rule.through,
         };
         let has_own_timeouts = policy.settings.timeouts != Settings::default().timeouts;
         let routed = policy.interfaces.iter().filter(|interface| interface.routed);
@@ -95,6 +101,7 @@ impl Sketch {
             segments: policy.segments.iter().map(segment).collect(),
             interfaces: policy.interfaces.iter().map(interface).collect(),
             routed: routed.map(|interface| interface.name.clone()).collect(),
+            tunnels: policy.interfaces.iter().filter_map(|it| Some((it.name.clone(), it.tunnel?))).collect(),
             services: policy.services.iter().map(|service| service.matches.clone()).collect(),
             rules: policy.rules.iter().map(rule).collect(),
             midstream: policy.settings.midstream,
@@ -131,6 +138,7 @@ impl Sketch {
                 review: None,
                 unenforced: rule.unenforced,
                 condition: rule.condition,
+                through: rule.through,
                 limits: None,
                 origin: origin(),
             })
@@ -148,10 +156,11 @@ impl Sketch {
             [] => Settings::default().timeouts,
             own => own.try_into().map_err(|_| "one timeout for each state".to_owned())?,
         };
-        let routed = self.routed;
+        let (routed, tunnels) = (self.routed, self.tunnels);
         let interfaces = self.interfaces.into_iter().map(|(name, kind)| {
             let routed = routed.contains(&name);
-            Interface { name, kind, routed, origin: origin() }
+            let tunnel = tunnels.get(&name).copied();
+            Interface { name, kind, routed, tunnel, origin: origin() }
         });
         let segments: Result<_, String> = self.segments.into_iter().map(segment).collect();
         let rules: Result<_, String> = self.rules.into_iter().map(rule).collect();
@@ -185,6 +194,7 @@ impl Sketch {
             lines("segments", self.segments.iter().map(json).collect()),
             lines("interfaces", self.interfaces.iter().map(json).collect()),
             lines("routed", self.routed.iter().map(json).collect()),
+            format!(" \"tunnels\": {}", json(&self.tunnels)),
             lines("services", self.services.iter().map(json).collect()),
             lines("rules", self.rules.iter().map(json).collect()),
         ];

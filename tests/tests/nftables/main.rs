@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use clinigate::export::nftables::State;
 use clinigate::policy;
-use clinigate::policy::model::{Policy, Ranges, SegmentId};
+use clinigate::policy::model::{InterfaceKind, Policy, Ranges, SegmentId};
 use clinigate::testing::packets::Edges;
 use clinigate::testing::policies;
 use gateway_common::reason::Verdict;
@@ -68,7 +68,14 @@ fn the_ruleset_decides_as_the_oracle() {
     let mut bench = Bench::new().unwrap();
     let mut tally = Tally::new();
     for number in 0..count {
-        let mut policy = policies::policy().new_tree(&mut runner).unwrap().current();
+        let mut policy = if number % 4 == 3 {
+            policies::with_tunnels(policies::policy()).new_tree(&mut runner).unwrap().current()
+        } else {
+            policies::policy().new_tree(&mut runner).unwrap().current()
+        };
+        for interface in policy.interfaces.iter_mut().filter(|it| it.kind != InterfaceKind::Wan) {
+            interface.tunnel = None;
+        }
         // Which the ruleset does not know, as its limits say.
         policy.interfaces.iter_mut().for_each(|interface| interface.routed = false);
         let state = if number % 2 == 0 { State::Tracked } else { State::None };

@@ -17,4 +17,5 @@ mod noise;
 mod parsing;
 mod places;
 mod times;
+mod tunnels;
 mod variants;

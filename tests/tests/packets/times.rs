@@ -78,6 +78,7 @@ fn quarantine(mut policy: Policy, address: &str, seconds: u64, kept: &[&str]) ->
             review: None,
             unenforced: false,
             condition,
+            through: None,
             limits: None,
             origin: origin.clone(),
         });

@@ -8,7 +8,7 @@ use clinigate::compile::image::Image;
 use clinigate::compile::{Layering, compile_as};
 use clinigate::dataplane::DataplaneError;
 use clinigate::dataplane::trial::Trial;
-use clinigate::policy::model::{Condition, SegmentId};
+use clinigate::policy::model::{Condition, SegmentId, Tunnel};
 use clinigate::policy::{SourceFile, resolve};
 
 use crate::bench::WARD;
@@ -24,8 +24,8 @@ type Load = fn(&Image, &BTreeMap<String, u32>) -> Result<Trial, DataplaneError>;
 /// `cargo xtask faults` asks this one first: where it fails no other test says anything.
 #[test]
 fn the_kernel_takes_the_programs() {
-    load("with everything off", &variant([false; 5]), Trial::new);
-    load("with everything on", &variant([true; 5]), Trial::new);
+    load("with everything off", &variant([false; 6]), Trial::new);
+    load("with everything on", &variant([true; 6]), Trial::new);
 }
 
 #[test]
@@ -42,23 +42,26 @@ fn the_kernel_takes_every_variant_of_the_programs_with_time_in_it() {
 fn load_all(timed: bool) {
     for number in 0..16 {
         let [forwarding, midstream, source_ports, layered] = [1, 2, 4, 8].map(|bit| number & bit != 0);
-        let on = [forwarding, midstream, source_ports, layered, timed];
+        let on = |tunnels| [forwarding, midstream, source_ports, layered, timed, tunnels];
         let what = format!(
             "forwarding: {forwarding}, midstream: {midstream}, source ports: {source_ports}, layered: {layered}, \
              timed: {timed}"
         );
-        load(&what, &variant(on), Trial::as_attached);
-        // All off, all on, and each setting either way in between.
+        load(&what, &variant(on(false)), Trial::as_attached);
+        // Of these not each by itself: all off, all on, and each setting either way in between.
+        if timed && [0, 5, 10, 15].contains(&number) {
+            load(&format!("{what}, tunnels"), &variant(on(true)), Trial::as_attached);
+        }
         let traced = if timed { [5, 15] } else { [0, 10] };
         if traced.contains(&number) {
-            load(&format!("{what}, traced"), &variant(on), Trial::as_traced);
+            load(&format!("{what}, traced"), &variant(on(timed)), Trial::as_traced);
         }
     }
 }
 
 /// The ward with these settings: forwarding in XDP, taking up TCP in its middle, a service with source ports,
-/// rules in layers, a rule that holds at times and broken glass.
-fn variant([forwarding, midstream, source_ports, layered, timed]: [bool; 5]) -> Image {
+/// rules in layers, a rule that holds at times and broken glass, a rule for what comes through a tunnel.
+fn variant([forwarding, midstream, source_ports, layered, timed, tunnels]: [bool; 6]) -> Image {
     let forwarding = if forwarding { "xdp" } else { "kernel" };
     let mut text = format!("{WARD}\nsettings: {{ forwarding: {forwarding}, midstream: {midstream} }}\n");
     if source_ports {
@@ -72,10 +75,15 @@ fn variant([forwarding, midstream, source_ports, layered, timed]: [bool; 5]) -> 
         policy.conditions = vec![Condition { intervals: vec![(0, 1)] }];
         policy.break_glass = BTreeMap::from([(SegmentId::WAN, 1)]);
     }
+    if tunnels {
+        policy.interfaces[0].tunnel = Some(Tunnel::Ipsec);
+        policy.rules[0].through = Some(Tunnel::Ipsec);
+    }
     let image = compile_as(&policy, if layered { Layering::Always } else { Layering::BySize }).unwrap();
     let config = image.config;
-    let on = [config.source_ports, config.layered, config.conditional, config.break_glass].map(|on| on != 0);
-    assert_eq!(on, [source_ports, layered, timed, timed], "they are on");
+    let on = [config.source_ports, config.layered, config.conditional, config.break_glass, config.ways];
+    let expected = [source_ports, layered, timed || tunnels, timed, tunnels];
+    assert_eq!(on.map(|on| on != 0), expected, "they are on");
     image
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::policy::lints::extent::World;
 use crate::policy::model::{
-    Forwarding, InterfaceKind, Invariant, ModeSetting, Policy, Ranges, Segment, SegmentId, ServiceMatch,
+    Forwarding, InterfaceKind, Invariant, ModeSetting, Policy, Ranges, Rule, Segment, SegmentId, ServiceMatch,
 };
 
 use super::words::range;
@@ -87,6 +87,7 @@ pub(super) fn compare(old: &Policy, new: &Policy, names: &Names) -> Vec<Setup> {
     let mut found = Vec::new();
     interfaces(old, new, names, &mut found);
     routed(old, new, &mut found);
+    tunnels(old, new, &mut found);
     addresses(old, new, names, &mut found);
     segments(old, new, names, &mut found);
     settings(old, new, &mut found);
@@ -140,6 +141,46 @@ fn routed(old: &Policy, new: &Policy, found: &mut Vec<Setup>) {
             ("senders of its own segments alone are accepted", Effect::NARROWS)
         };
         found.push(Setup { what: format!("interface {}: {what}", interface.name), effect });
+    }
+}
+
+/// Interfaces that are the end of another tunnel, and access that wants another one.
+fn tunnels(old: &Policy, new: &Policy, found: &mut Vec<Setup>) {
+    for interface in &new.interfaces {
+        let before = old.interfaces.iter().find(|before| before.name == interface.name);
+        if let Some(before) = before.filter(|before| before.way() != interface.way()) {
+            let (was, is) = (before.way().word(), interface.way().word());
+            let what = format!("interface {}: tunnel from {was} to {is}", interface.name);
+            found.push(Setup { what, effect: Effect::BOTH });
+        }
+    }
+    let matches = |policy: &Policy, rule: &Rule| -> BTreeSet<ServiceMatch> {
+        rule.services.iter().flat_map(|&it| policy.services[it].matches.iter().copied()).collect()
+    };
+    for rule in new.rules.iter().filter(|rule| rule.is_active() && rule.kind.allows()) {
+        let is_same = |before: &&Rule| {
+            before.is_active()
+                && before.kind.allows()
+                && (before.name == rule.name
+                    || (before.from == rule.from
+                        && before.to == rule.to
+                        && matches(old, before) == matches(new, rule)))
+        };
+        let before: Vec<&Rule> = old.rules.iter().filter(is_same).collect();
+        let Some(first) =
+            before.first().filter(|_| before.iter().all(|before| before.through != rule.through))
+        else {
+            continue;
+        };
+        let (what, effect) = match (first.through, rule.through) {
+            (Some(was), None) => (format!("needed to {} and needs to no more", was.words()), Effect::WIDENS),
+            (None, Some(is)) => (format!("needs to {} now", is.words()), Effect::NARROWS),
+            (Some(was), Some(is)) => {
+                (format!("needed to {} and needs to {} now", was.words(), is.words()), Effect::BOTH)
+            }
+            (None, None) => continue,
+        };
+        found.push(Setup { what: format!("`{}` {what}", rule.name), effect });
     }
 }
 

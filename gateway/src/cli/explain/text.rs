@@ -88,12 +88,13 @@ fn about(text: &mut String, refusal: Option<&Refusal>, needed: Option<&str>, den
 
 /// A rule, where it stands and why.
 pub(in crate::cli) fn named(rule: &Named) -> String {
-    let Named { name, kind, origin, purpose } = rule;
+    let Named { name, kind, origin, purpose, through } = rule;
     let purpose = purpose.as_ref().map(|purpose| format!(" ({purpose})")).unwrap_or_default();
+    let way = through.map(|way| format!(", if packets {}", way.words())).unwrap_or_default();
     if rule.is_ordered() {
-        return format!("`{name}`, ordered at the gateway{purpose}");
+        return format!("`{name}`, ordered at the gateway{purpose}{way}");
     }
-    format!("{kind} `{name}` at {}:{}{purpose}", origin.file, origin.line)
+    format!("{kind} `{name}` at {}:{}{purpose}{way}", origin.file, origin.line)
 }
 
 fn line(text: &mut String, words: std::fmt::Arguments<'_>) {

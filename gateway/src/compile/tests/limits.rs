@@ -68,7 +68,7 @@ fn rules_that_cross_too_often_for_one_table_are_in_layers() {
             let transport = Transport::Tcp { source: 50000, destination: port };
             let cell = |image: &Image| {
                 let [source, destination] = [source, destination].map(|n| image.atom(host(n)).unwrap());
-                image.lookup(source, destination, transport).unwrap()
+                image.lookup(0, source, destination, transport).unwrap()
             };
             assert_eq!(cell(&layered), cell(&alone), "{source} to {destination}, port {port}");
         }

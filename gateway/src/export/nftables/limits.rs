@@ -65,6 +65,15 @@ pub(super) fn limits(policy: &Policy, places: &Places<'_>, state: State) -> Vec<
         let what = format!("`{}` stays closed: its window, grant or tunnel is not enforced", rule.name);
         limits.push(Limit::at(&rule.origin, what));
     }
+    for rule in policy.rules.iter().filter(|rule| rule.is_active() && rule.through.is_some()) {
+        if state == State::Tracked {
+            let what = format!(
+                "`{}`: the first packet of a connection must arrive as it wants; what follows passes wherever it arrives",
+                rule.name
+            );
+            limits.push(Limit::at(&rule.origin, what));
+        }
+    }
     for segment in policy.segments.iter().filter(|segment| !segment.ethertypes.is_empty()) {
         let what = format!(
             "the EtherTypes of segment `{}` are not judged, listed or not: the ruleset sees IPv4 and IPv6 alone",

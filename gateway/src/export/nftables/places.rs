@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::policy::model::{Interface, InterfaceKind, Policy, SegmentId};
+use crate::policy::model::{Interface, InterfaceKind, Policy, SegmentId, Tunnel};
 
 /// Bytes of a device's name (`IFNAMSIZ` less the final zero).
 const NAME_LIMIT: usize = 15;
@@ -57,6 +57,15 @@ impl<'p> Places<'p> {
     pub(super) fn of_segments(&self, wanted: impl Fn(SegmentId) -> bool) -> Vec<&str> {
         let devices = self.devices.iter().filter(|(_, segment)| segment.is_some_and(&wanted));
         devices.map(|(device, _)| device.as_str()).collect()
+    }
+
+    /// Devices on which packets arrive this way.
+    pub(super) fn on_way(&self, policy: &Policy, way: Tunnel) -> Vec<&str> {
+        let of_device = |device: &str| {
+            let port = policy.interfaces.iter().find(|interface| interface.name == *device);
+            port.map_or(Tunnel::Direct, Interface::way)
+        };
+        self.devices.keys().map(String::as_str).filter(|device| of_device(device) == way).collect()
     }
 
     /// Segments that some device carries, in their order.

@@ -31,7 +31,11 @@ pub(super) fn gateway(writer: &mut Writer<'_>) {
 /// segment mean them.
 pub(super) fn gateway_nameless(writer: &mut Writer<'_>) {
     for rule in in_order(writer) {
-        let devices = writer.places.of_segments(|id| rule.from.segments.contains(&id));
+        let mut devices = writer.places.of_segments(|id| rule.from.segments.contains(&id));
+        if let Some(way) = rule.through {
+            let ways = writer.places.on_way(writer.policy, way);
+            devices.retain(|device| ways.contains(device));
+        }
         if !rule.to.segments.contains(&SegmentId::GATEWAY) || devices.is_empty() {
             continue;
         }
@@ -71,6 +75,11 @@ fn ends(writer: &mut Writer<'_>, rule: &Rule, listeners: &Ranges, side: &str) ->
 
 /// The lines of a rule between these initiators and the destinations that `to` matches.
 fn between(writer: &mut Writer<'_>, rule: &Rule, initiators: &Ranges, to: &[Option<String>; 2]) {
+    let ways = rule.through.map(|way| writer.places.on_way(writer.policy, way));
+    if ways.as_ref().is_some_and(Vec::is_empty) {
+        return;
+    }
+    let arrives = ways.map(|devices| from_devices(&devices)).unwrap_or_default();
     let everything = writer.addresses.senders();
     let name = format!("{}-from", counter(rule));
     let mut lines = Vec::new();
@@ -84,13 +93,14 @@ fn between(writer: &mut Writer<'_>, rule: &Rule, initiators: &Ranges, to: &[Opti
                 None => continue,
             }
         };
+        // `iifname` is of both families.
         let any = if from.is_empty() && to.is_empty() {
             format!("meta nfproto {}", family.protocol())
         } else {
             String::new()
         };
         for service in services::matches(writer.policy, rule, family) {
-            let parts = [any.as_str(), &from, to, &service];
+            let parts = [any.as_str(), &arrives, &from, to, &service];
             let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
             lines.push(parts.join(" "));
         }

@@ -85,10 +85,10 @@ impl<'a> Coverage<'a> {
 }
 
 impl Subsets<'_> {
-    /// Whether `outer` is active, has the same effect as `inner`, and has all of it.
+    /// Whether `outer` always holds, has the same effect as `inner`, and has all of it.
     fn covers(&mut self, outer: usize, inner: usize, families: &[Family]) -> bool {
         let (a, b) = (self.rules.terms[inner], self.rules.terms[outer]);
-        b.active && a.deny == b.deny && families.iter().all(|&family| self.is_subset(a, b, family))
+        b.always && a.deny == b.deny && families.iter().all(|&family| self.is_subset(a, b, family))
     }
 
     /// Whether each of two rules covers the other.

@@ -19,7 +19,7 @@ pub(super) fn covering(
     let term = rules.terms[rule];
     let counts = |other: usize| {
         let it = rules.terms[other];
-        other != rule && it.active && it.deny == term.deny && !reported[other]
+        other != rule && it.always && it.deny == term.deny && !reported[other]
     };
     // One packet that is its own tells most rules, for less than a comparison with all others.
     for family in rules.families(rule) {

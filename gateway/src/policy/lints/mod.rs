@@ -167,7 +167,7 @@ fn compare_one(
     Ok(covering.map(|other| {
         let other = &policy.rules[other];
         let place = format!("{} `{}`", kind(other), other.name);
-        if rule.unenforced {
+        if is_limited(rule) {
             let message = format!("the limits of `{name}` mean nothing: {place} allows all of it always");
             return Diagnostic::warning("limit-without-effect", &rule.origin, message)
                 .related(&other.origin, place);
@@ -177,9 +177,14 @@ fn compare_one(
     }))
 }
 
+/// Whether a time, or the way that packets arrive, limits what a rule says.
+fn is_limited(rule: &Rule) -> bool {
+    rule.unenforced || rule.through.is_some()
+}
+
 fn covered_jointly(policy: &Policy, rule: &Rule, others: &BTreeSet<usize>) -> Diagnostic {
     let count = others.len();
-    let (code, message) = if rule.unenforced {
+    let (code, message) = if is_limited(rule) {
         let message = format!(
             "the limits of `{}` mean nothing: {count} rules together allow all of it always",
             rule.name

@@ -3,30 +3,34 @@
 use std::collections::BTreeSet;
 
 use crate::policy::diagnostic::Diagnostic;
-use crate::policy::model::{AddressSet, Policy, Rule, RuleKind, SegmentId};
+use crate::policy::model::{AddressSet, Policy, Rule, RuleKind, SegmentId, Tunnel};
 
 use super::Findings;
 use super::rules::kind;
 
 pub(super) fn lint(policy: &Policy, findings: &mut Findings) {
     for rule in &policy.rules {
-        findings.extend(unenforced(rule));
+        findings.extend(out_of_reach(policy, rule));
         findings.extend(undocumented(rule));
         findings.extend(wide(rule));
     }
     findings.extend(unused_services(policy));
 }
 
-fn unenforced(rule: &Rule) -> Option<Diagnostic> {
-    let is_known = rule.limits.as_ref().is_some_and(|limits| !limits.is_out_of_reach());
-    (rule.unenforced && !is_known).then(|| {
-        let message = format!(
-            "the tunnel of `{}` cannot be enforced: what comes through one is unpacked behind the programs; this \
-             access stays closed",
-            rule.name
-        );
-        Diagnostic::warning("not-enforced", &rule.origin, message)
-    })
+/// Access that no packet can come by as it wants.
+fn out_of_reach(policy: &Policy, rule: &Rule) -> Option<Diagnostic> {
+    let tunnel = rule.through.filter(|_| policy.is_out_of_reach(rule))?;
+    let (what, help) = if tunnel == Tunnel::Direct {
+        (
+            "every interface is the end of a tunnel".to_owned(),
+            "name the interface that the open network is behind",
+        )
+    } else {
+        let what = format!("no interface of the policy is the end of such a tunnel ({})", tunnel.word());
+        (what, "say on the interface that it is: `wan: true` with `tunnel`")
+    };
+    let message = format!("`{}` stays closed: {what}", rule.name);
+    Some(Diagnostic::warning("not-enforced", &rule.origin, message).help(help))
 }
 
 fn undocumented(rule: &Rule) -> Option<Diagnostic> {

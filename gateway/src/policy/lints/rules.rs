@@ -26,8 +26,8 @@ pub(super) struct Term {
     pub(super) services: usize,
     /// Whether it forbids.
     pub(super) deny: bool,
-    /// Whether it takes part in decisions.
-    pub(super) active: bool,
+    /// Whether it takes part in decisions about all packets that it means, however they arrive.
+    pub(super) always: bool,
 }
 
 /// First packets of one family: those from any point of `from` to any of `to` with any of
@@ -61,7 +61,7 @@ impl Rules {
                     ServiceSet::new(list.iter().filter_map(|&index| policy.services.get(index)))
                 }),
                 deny: rule.kind == RuleKind::Deny,
-                active: rule.is_active(),
+                always: rule.is_active() && rule.through.is_none(),
             };
             rules.terms.push(term);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::policy::model::{
     ANY_PORT, AddressSet, Interface, InterfaceKind, ModeSetting, Origin, Ranges, Rule, Segment, Service,
-    ServiceClass, ServiceMatch,
+    ServiceClass, ServiceMatch, Tunnel,
 };
 
 mod enumeration;
@@ -55,8 +55,13 @@ fn service(name: &str, matches: Vec<ServiceMatch>) -> Service {
 /// Segments `a` (10.0.1.0/24) and `b` (10.0.2.0/24) on interfaces of their own, and the world;
 /// services udp 0 to 3, each of that number, and number 4, TCP.
 fn policy(rules: Vec<Rule>) -> Policy {
-    let interface =
-        |name: &str, kind| Interface { name: name.to_owned(), kind, routed: false, origin: origin(1) };
+    let interface = |name: &str, kind| Interface {
+        name: name.to_owned(),
+        kind,
+        routed: false,
+        tunnel: None,
+        origin: origin(1),
+    };
     let builtin = ["wan", "gateway", "multicast", "unknown"].map(|name| segment(name, Ranges::default(), 0));
     let mut segments = builtin.to_vec();
     segments.push(segment("a", addresses(0x0100, 0x01ff), 2));
@@ -98,6 +103,7 @@ fn rule(kind: RuleKind, from: AddressSet, to: AddressSet, services: &[usize]) ->
         review: None,
         unenforced: false,
         condition: None,
+        through: None,
         limits: None,
         origin: origin(10),
     }
@@ -200,18 +206,41 @@ fn one_rule_that_covers_another_is_named() {
 #[test]
 fn flows_and_denies_do_not_cover_each_other() {
     let wide = deny(whole(A), whole(B), &[0]);
-    let inactive = Rule { unenforced: true, ..flow(whole(A), whole(B), &[1]) };
+    let inactive = unreached(flow(whole(A), whole(B), &[1]));
     assert_eq!(codes_of(vec![inactive, flow(part(0x0101, 0x0101), whole(B), &[1]), wide]), ["not-enforced"]);
 }
 
 #[test]
 fn a_flow_takes_the_meaning_from_a_vendors_limits() {
-    let vendor =
-        Rule { unenforced: true, ..rule(RuleKind::Vendor, part(0x0101, 0x0101), part(0x0202, 0x0202), &[0]) };
+    let vendor = rule(RuleKind::Vendor, part(0x0101, 0x0101), part(0x0202, 0x0202), &[0]);
     assert_eq!(
-        codes_of(vec![vendor, flow(whole(A), whole(B), &[0])]),
+        codes_of(vec![unreached(vendor), flow(whole(A), whole(B), &[0])]),
         ["limit-without-effect", "not-enforced"]
     );
+}
+
+/// What comes through the tunnel alone says nothing about what comes otherwise.
+#[test]
+fn access_through_a_tunnel_covers_nothing_and_may_be_covered() {
+    let both = || flow(whole(A), whole(B), &[0]);
+    let through = |rule| Rule { kind: RuleKind::Vendor, through: Some(Tunnel::Ipsec), ..rule };
+    let codes = |rules: Vec<Rule>| -> Vec<&str> {
+        let mut policy = policy(rules);
+        policy.interfaces[0].tunnel = Some(Tunnel::Ipsec);
+        let found = lint(&policy).into_iter().map(|found| found.code);
+        found.filter(|code| !["wide-vendor-access", "unused-service"].contains(code)).collect()
+    };
+    let narrow = flow(part(0x0101, 0x0101), part(0x0202, 0x0202), &[0]);
+    let none: [&str; 0] = [];
+    assert_eq!(codes(vec![through(both()), narrow.clone()]), none, "a flow is more than part of it");
+    assert_eq!(codes(vec![through(narrow), both()]), ["limit-without-effect"]);
+    let halves = [part(0x0100, 0x017f), part(0x0180, 0x01ff)].map(|from| through(flow(from, whole(B), &[0])));
+    assert_eq!(codes([halves.to_vec(), vec![both()]].concat()), none, "nor together");
+}
+
+/// The rule, as one that wants a tunnel of which no interface is the end.
+fn unreached(rule: Rule) -> Rule {
+    Rule { unenforced: true, through: Some(Tunnel::Ipsec), ..rule }
 }
 
 #[test]
@@ -373,7 +402,7 @@ fn rules_together_cover_one() {
     assert_eq!(codes_of([parts(), vec![both.clone()]].concat()), ["covered-rule"]);
     let more = Rule { services: vec![0, 1], ..both.clone() };
     assert!(codes_of([parts(), vec![more]].concat()).is_empty());
-    let limited = Rule { unenforced: true, ..both.clone() };
+    let limited = unreached(both.clone());
     assert_eq!(codes_of([parts(), vec![limited]].concat()), ["limit-without-effect", "not-enforced"]);
     // What is removed must not be what the rest relies on.
     let all = flow(part(0x0100, 0x01ff), whole(B), &[0]);

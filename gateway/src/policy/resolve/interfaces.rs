@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Named, Resolver};
 use crate::policy::decode::{List, Text};
 use crate::policy::diagnostic::{Diagnostic, Place};
-use crate::policy::model::{Interface, InterfaceKind, SegmentId};
+use crate::policy::model::{Interface, InterfaceKind, SegmentId, Tunnel};
 use crate::policy::text::{InterfaceText, PolicyText};
 
 /// Bytes of an interface's name in Linux (`IFNAMSIZ` less the final zero).
@@ -30,7 +30,17 @@ impl Resolver {
                     let diagnostic = Diagnostic::error("interface-kind", name.place.clone(), message);
                     self.report(diagnostic.expected("`routed` belongs to `access` and `trunk`"));
                 }
-                self.policy.interfaces.push(Interface { name: name.value.clone(), kind, routed, origin });
+                let tunnel = text.as_ref().and_then(|text| text.tunnel);
+                if tunnel.is_some() && (tunnel == Some(Tunnel::Direct) || kind != InterfaceKind::Wan) {
+                    self.report(no_tunnel(name, &kind));
+                }
+                self.policy.interfaces.push(Interface {
+                    name: name.value.clone(),
+                    kind,
+                    routed,
+                    tunnel: tunnel.filter(|tunnel| *tunnel != Tunnel::Direct),
+                    origin,
+                });
             }
         }
     }
@@ -150,4 +160,17 @@ impl Resolver {
             }
         }
     }
+}
+
+/// An interface that cannot be the end of a tunnel.
+fn no_tunnel(name: &Text, kind: &InterfaceKind) -> Diagnostic {
+    let name_of = name.as_str();
+    let (message, expected) = if *kind == InterfaceKind::Wan {
+        let message = format!("interface `{name_of}` is the end of no tunnel: `direct` is none");
+        (message, "expected `ipsec`, `wireguard`, `openvpn` or `ip-vpn`; or no `tunnel`")
+    } else {
+        let message = format!("interface `{name_of}` is the end of a tunnel, and not the world");
+        (message, "`tunnel` belongs to `wan: true`")
+    };
+    Diagnostic::error("interface-kind", name.place.clone(), message).expected(expected)
 }

@@ -65,6 +65,7 @@ impl Resolver {
             review: self.review(text.review.as_ref()),
             unenforced: false,
             condition: None,
+            through: None,
             limits: None,
             origin: if text.name.is_empty() { text.place.origin() } else { text.name.place.origin() },
         }
@@ -87,6 +88,7 @@ impl Resolver {
             review: self.review(text.review.as_ref()),
             unenforced: false,
             condition: None,
+            through: None,
             limits: None,
             origin: if text.name.is_empty() { text.place.origin() } else { text.name.place.origin() },
         };

@@ -7,9 +7,9 @@ use super::endpoints::{Seen, Side};
 use super::rules::value;
 use crate::policy::decode::Text;
 use crate::policy::diagnostic::Diagnostic;
-use crate::policy::model::{AddressSet, Limits, Rule, RuleKind, Window};
+use crate::policy::model::{AddressSet, Limits, Rule, RuleKind, Tunnel, Window};
 use crate::policy::names;
-use crate::policy::text::{AccessText, Grant, PolicyText, Tunnel, VendorText, WindowText};
+use crate::policy::text::{AccessText, Grant, PolicyText, VendorText, WindowText};
 
 impl Resolver {
     /// Resolves `vendors`.
@@ -59,22 +59,17 @@ impl Resolver {
         made: &mut HashSet<String>,
     ) {
         let window = access.window.as_ref().map(|window| self.window(window));
-        let limits = Limits {
-            vendor: vendor.value.clone(),
-            window,
-            grant: access.grant == Some(Grant::Required),
-            through: access
-                .through
-                .filter(|tunnel| *tunnel != Tunnel::Direct)
-                .map(|tunnel| tunnel.word().to_owned()),
-        };
+        let limits =
+            Limits { vendor: vendor.value.clone(), window, grant: access.grant == Some(Grant::Required) };
+        // Where nothing comes through a tunnel everything is direct.
+        let through = access.through.filter(|way| *way != Tunnel::Direct || self.policy.has_tunnels());
         let name = match &access.name {
             Some(name) => name.value.clone(),
             None => make_name(vendor, access, made),
         };
         self.ranges = self.ranges.saturating_add(sources.ranges.v4.len() + 4 * sources.ranges.v6.len());
-        let unenforced = limits.window.is_some() || limits.grant || limits.through.is_some();
-        let rule = Rule {
+        let limited = limits.window.is_some() || limits.grant;
+        let mut rule = Rule {
             name,
             kind: RuleKind::Vendor,
             from: sources.clone(),
@@ -83,11 +78,13 @@ impl Resolver {
             purpose: value(access.purpose.as_ref()),
             owner: value(access.owner.as_ref().or(text.owner.as_ref())),
             review: self.review(access.review.as_ref()),
-            unenforced,
+            unenforced: limited,
             condition: None,
-            limits: unenforced.then(|| Box::new(limits)),
+            through,
+            limits: limited.then(|| Box::new(limits)),
             origin: access.name.as_ref().map_or(&access.place, |name| &name.place).origin(),
         };
+        rule.unenforced |= self.policy.is_out_of_reach(&rule);
         self.policy.rules.push(rule);
     }
 

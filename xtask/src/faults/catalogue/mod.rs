@@ -10,6 +10,7 @@ mod limits;
 mod night;
 mod policy;
 mod shared;
+mod tunnels;
 
 use super::fault::Fault;
 
@@ -20,6 +21,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
         judgement::FAULTS,
         limits::FAULTS,
         night::FAULTS,
+        tunnels::FAULTS,
         forwarding::FAULTS,
         shared::FAULTS,
         compiler::FAULTS,

@@ -6,8 +6,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "window-never-ends",
         file: "gateway-ebpf/src/condition.rs",
-        right: "if chosen == u64::MAX && holds(choice.condition, moment.now) {",
-        wrong: "if chosen == u64::MAX && (holds(choice.condition, moment.now) || choice.condition != 0) {",
+        right: "takes && condition.holds(moment.now)",
+        wrong: "takes && (condition.holds(moment.now) || moment.now > 0)",
         breaks: "A window, a grant and a quarantine hold at all times",
         near: ("packets", "times::promise_9_a_window_opens_and_ends_by_the_clock_and_cuts_what_it_carried"),
     },

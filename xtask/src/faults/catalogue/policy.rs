@@ -47,8 +47,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "grant-not-needed",
         file: "gateway/src/policy/resolve/vendors.rs",
-        right: "grant: access.grant == Some(Grant::Required),",
-        wrong: "grant: access.grant.is_none() && false,",
+        right: "let limited = limits.window.is_some() || limits.grant;",
+        wrong: "let limited = limits.window.is_some();",
         breaks: "Vendor access that needs a grant is always open",
         near: ("unit", "policy::tests::vendor_access_with_a_limit_that_nothing_enforces_is_not_active"),
     },

@@ -184,8 +184,8 @@ fn may_be_granted(policy: &Policy, vendor: &str, device: &str) -> Result<(), Str
         return Err(format!("no access of {vendor} leads to {}", device.name));
     };
     match rule.limits.as_deref() {
-        Some(limits) if limits.is_out_of_reach() => Err(format!(
-            "`{}` must come through a tunnel, which cannot be told here: it stays closed",
+        Some(_) if policy.is_out_of_reach(rule) => Err(format!(
+            "`{}` must come through a tunnel of which no interface of the policy is the end: it stays closed",
             rule.name
         )),
         Some(limits) if !limits.grant => Err(format!("`{}` wants no grant: its window opens it", rule.name)),

@@ -96,10 +96,10 @@ proptest! {
 
             let covers = |other: usize| {
                 let (a, b) = (terms.terms[number], terms.terms[other]);
-                let equal_and_later = *own == all[other] && other > number && a.active;
+                let equal_and_later = *own == all[other] && other > number && a.always;
                 !own.is_empty()
                     && other != number
-                    && b.active
+                    && b.always
                     && a.deny == b.deny
                     && own.is_subset(&all[other])
                     && !equal_and_later
@@ -110,7 +110,7 @@ proptest! {
 
             let counts = |other: usize| {
                 let (a, b) = (terms.terms[number], terms.terms[other]);
-                other != number && b.active && a.deny == b.deny
+                other != number && b.always && a.deny == b.deny
             };
             let others: BTreeSet<_> = (0..all.len()).filter(|&it| counts(it)).flat_map(|it| &all[it]).collect();
             let expected = !own.is_empty() && own.iter().all(|packet| others.contains(packet));
