@@ -1,9 +1,9 @@
 //! A hospital of one deployment at work: the service runs, the archive and the integration engine answer.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use clinigate_tests::dicom::{self, Archive, Image};
 use clinigate_tests::hospital::{Deployment, Hospital};
 use clinigate_tests::peers::{mllp, tcp};
 use clinigate_tests::policy;
+use clinigate_tests::repository::Repository;
 use clinigate_tests::service::{self, Service, Setting};
 use clinigate_tests::slowness::unhurried;
 
@@ -28,6 +29,8 @@ pub(crate) struct Site {
     pub(crate) service: Service,
     pub(crate) setting: Setting,
     pub(crate) policy: PathBuf,
+    /// The options by which a gateway is told its policy.
+    pub(crate) source: Vec<OsString>,
     pub(crate) image: Image,
     pub(crate) archive: Archive,
     // Dropped last.
@@ -44,6 +47,33 @@ impl Site {
     pub(crate) fn open_with(
         deployment: Deployment,
         settings: &str,
+        options: &[&str],
+        prepare: impl FnOnce(&Hospital),
+    ) -> Self {
+        let told = |directory: &Path| vec!["--policy".into(), directory.into()];
+        Self::told(deployment, settings, told, options, prepare)
+    }
+
+    /// As [`Self::open`]; the policy comes from a repository.
+    pub(crate) fn following(deployment: Deployment, settings: &str) -> (Self, Repository) {
+        let mut repository = None;
+        let told = |directory: &Path| {
+            let followed = Repository::create(&directory.with_file_name("git")).unwrap();
+            policy::copy(directory, &followed.tree()).unwrap();
+            followed.publish("The hospital as it is", None).unwrap();
+            let url = followed.url().into_os_string();
+            repository = Some(followed);
+            vec!["--repo".into(), url, "--interval".into(), "1s".into()]
+        };
+        let site = Self::told(deployment, settings, told, &[], |_| ());
+        (site, repository.unwrap())
+    }
+
+    /// `told` makes the options about the policy from its folder.
+    fn told(
+        deployment: Deployment,
+        settings: &str,
+        told: impl FnOnce(&Path) -> Vec<OsString>,
         options: &[&str],
         prepare: impl FnOnce(&Hospital),
     ) -> Self {
@@ -66,10 +96,11 @@ impl Site {
         let seen = ["ct-1", "pacs"].map(|host| hospital.host(host).namespace.clone());
         let seen = seen.into_iter().chain([hospital.gateway.clone(), hospital.switch.clone()]);
         let witness = Witness::new([setting.clone()], seen);
-        let given = ["--policy".as_ref(), directory.as_os_str()];
-        let mut service = setting.run(given.into_iter().chain(options.iter().map(OsStr::new))).unwrap();
+        let source = told(&directory);
+        let given = source.iter().map(OsString::as_os_str).chain(options.iter().map(OsStr::new));
+        let mut service = setting.run(given).unwrap();
         service.wait_ready(soon()).unwrap();
-        Self { _witness: witness, service, setting, policy: directory, image, archive, hospital }
+        Self { _witness: witness, service, setting, policy: directory, source, image, archive, hospital }
     }
 
     /// C-STORE from a scanner; the archive's bytes are compared.

@@ -19,6 +19,14 @@ use crate::process;
 const TOOLS: [&str; 10] =
     ["ip", "bridge", "tc", "ethtool", "nft", "storescp", "storescu", "echoscu", "dump2dcm", "keepalived"];
 
+/// What git needs to fetch from a folder and to push to one: a shell, and itself by other names.
+const BESIDE_GIT: [(&str, &str); 4] = [
+    ("sh", "/bin/sh"),
+    ("git", "/usr/bin/git"),
+    ("git", "/usr/bin/git-upload-pack"),
+    ("git", "/usr/bin/git-receive-pack"),
+];
+
 /// Suites that time what they try, and take so long that one wants to see it.
 const ONE_AT_A_TIME: [&str; 1] = ["deployments"];
 
@@ -85,9 +93,11 @@ pub(super) fn build(
         plan.push(run.join("\t"));
     }
     image.archive.file(PLAN, false, plan.join("\n").as_bytes())?;
-    for tool in TOOLS {
+    let tools = TOOLS.map(|tool| (tool, format!("/usr/bin/{tool}")));
+    let git = BESIDE_GIT.map(|(tool, place)| (tool, place.to_owned()));
+    for (tool, place) in tools.into_iter().chain(git) {
         let path = process::find(tool).with_context(|| format!("there is no `{tool}` here"))?;
-        image.program(&path, &format!("/usr/bin/{tool}"))?;
+        image.program(&path, &place)?;
     }
     for folder in READ_BY_TESTS {
         image.folder(&process::workspace_root().join(folder))?;
