@@ -14,11 +14,13 @@ fn ethtool(site: &Site, option: &str) -> String {
     tool(site.hospital.gateway.command("ethtool").args([option, TRUNK])).unwrap()
 }
 
-/// Pairs of queues that the trunk's card uses: the last figure that is listed as such, after the most that it could.
+/// Pairs of queues that the trunk's card uses, with those on which programs send: the last figure that is listed as
+/// such, after the most that it could.
 fn combined(site: &Site) -> usize {
     let list = ethtool(site, "-l");
-    let figures = list.lines().filter_map(|line| line.strip_prefix("Combined:")?.trim().parse().ok());
-    figures.last().unwrap()
+    let mut figures =
+        list.lines().rev().filter_map(|line| line.strip_prefix("Combined:")?.trim().parse().ok());
+    figures.next().unwrap()
 }
 
 /// Packets that programs have seen of each of its queues; the driver calls that `rx0_xdp_packets`, or
