@@ -102,7 +102,7 @@ const FULL: Effort = Effort {
 };
 const QUICK: Effort = Effort {
     sizes: &[10, 10_000],
-    rounds: 7,
+    rounds: 3,
     packets: 1024,
     every_cpu_count: false,
     connections: &[1000, 100_000],
