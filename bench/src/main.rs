@@ -44,9 +44,6 @@ struct Arguments {
     /// Fewer sizes and rounds: under a minute
     #[arg(long)]
     quick: bool,
-    /// Everything once, on the smallest scale: whether it runs, not what it costs
-    #[arg(long, conflicts_with = "quick")]
-    touch: bool,
     /// Only this part
     #[arg(long)]
     only: Option<Part>,
@@ -109,15 +106,6 @@ const QUICK: Effort = Effort {
     large_sets: false,
 };
 
-const TOUCH: Effort = Effort {
-    sizes: &[10, 100],
-    rounds: 1,
-    packets: 128,
-    every_cpu_count: false,
-    connections: &[1000, 2000],
-    large_sets: false,
-};
-
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,11 +122,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     cpus();
     pin_to(arguments.cpu)?;
     go_first();
-    let effort = match arguments {
-        Arguments { touch: true, .. } => &TOUCH,
-        Arguments { quick: true, .. } => &QUICK,
-        _ => &FULL,
-    };
+    let effort = if arguments.quick { &QUICK } else { &FULL };
     let mut report = Report::new();
     let mut driver = driver::Driver::load()?;
     let wanted = |part| arguments.only.is_none_or(|only| only == part);
