@@ -12,6 +12,7 @@ use clinigate_tests::namespace::{End, Namespace, wire};
 use clinigate_tests::peers::tcp;
 use clinigate_tests::policy;
 use clinigate_tests::service::{self, Service, Setting};
+use clinigate_tests::slowness::unhurried;
 use clinigate_tests::traffic::{Datagrams, Transfer};
 
 /// Less than the second after which a SYN is sent again.
@@ -71,7 +72,7 @@ fn promise_3_path_mtu_discovery_works_through_the_gateway() {
     ward.hospital.provider.batch(&["link set vendor mtu 900".to_owned()]).unwrap();
     let host = |name| ward.hospital.host(name);
     let transfer = Transfer::start(host("ct-1"), host("vendor"), 443).unwrap();
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(unhurried(Duration::from_millis(500)));
     let transferred = transfer.finish().unwrap();
     let related = ward.packets("wan", "out", "pass", "related");
     println!("{transferred:?}, {related} ICMP errors passed");

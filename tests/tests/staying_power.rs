@@ -14,8 +14,6 @@ use clinigate_tests::traffic::{Datagrams, Transfer};
 
 const KILLS: u32 = 20;
 const PACE: Duration = Duration::from_millis(1);
-/// Longer than a change of policy takes, in milliseconds: kills fall into every stage of it.
-const CHANGE: u64 = 600;
 const READY: Duration = Duration::from_secs(20);
 
 /// A small generator (xorshift64) for moments; the seed is printed.
@@ -29,11 +27,11 @@ impl Moments {
         Self(seed)
     }
 
-    fn below(&mut self, milliseconds: u64) -> Duration {
+    fn below(&mut self, longest: Duration) -> Duration {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        Duration::from_micros(self.0 % (milliseconds * 1000))
+        Duration::from_micros(self.0 % u64::try_from(longest.as_micros()).unwrap())
     }
 }
 
@@ -51,7 +49,10 @@ fn promise_10_twenty_kills_under_traffic_change_nothing() {
     let setting = Setting::new(&hospital, service::binary().unwrap());
     let directory = hospital.run().directory().join("policy");
     write_policy(&directory, true);
+    // As long as a change of policy takes, or longer: kills fall into every stage of it.
+    let begun = Instant::now();
     let mut service = setting.start(&directory).unwrap();
+    let change = begun.elapsed();
 
     let host = |name| hospital.host(name);
     let transfer = Transfer::start(host("pump"), host("pump-server-1"), 3613).unwrap();
@@ -70,22 +71,22 @@ fn promise_10_twenty_kills_under_traffic_change_nothing() {
     for kill in 0..KILLS {
         // In turn: in peace, while a changed policy is read, while a service is starting.
         match kill % 3 {
-            0 => thread::sleep(moments.below(300)),
+            0 => thread::sleep(moments.below(Duration::from_millis(300))),
             1 => {
                 write_policy(&directory, kill % 2 == 0);
                 service.reload().unwrap();
-                thread::sleep(unhurried(moments.below(CHANGE)));
+                thread::sleep(moments.below(change));
             }
             _ => {
                 service.kill().unwrap();
                 write_policy(&directory, kill % 2 == 0);
                 service = setting.start_unready(&directory).unwrap();
-                thread::sleep(unhurried(moments.below(CHANGE)));
+                thread::sleep(moments.below(change));
             }
         }
         during[kill as usize % 3] += 1;
         service.kill().unwrap();
-        thread::sleep(moments.below(100));
+        thread::sleep(moments.below(Duration::from_millis(100)));
         service = restart(&setting, &directory);
     }
     println!(

@@ -48,7 +48,7 @@ pub(super) fn names(interface: &str, ifindex: u32, way: Way) -> Vec<String> {
 fn classifiers(ifindex: u32, way: Way) -> io::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     netlink::dump(&clsact::dump(ifindex, way.by_classifier()), |message| {
-        names.extend(clsact::called(message))
+        names.extend(clsact::called(message));
     })?;
     Ok(names)
 }

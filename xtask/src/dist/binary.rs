@@ -11,7 +11,7 @@ use crate::{build, process};
 ///
 /// It is glibc, because every machine that builds has it: what glibc does not do by itself when it is linked in (names from
 /// the network) is not asked of it, and groups are looked up in files.
-pub(super) fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     let target = build::host()?;
     let flags = format!("target.{target}.rustflags=[\"-C\",\"target-feature=+crt-static\"]");
     let mut cargo = process::cargo();

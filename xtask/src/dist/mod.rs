@@ -3,7 +3,7 @@
 //! One static program with the eBPF object inside, and around it what is made from the program itself (manual pages,
 //! completions), from the crates that are in it (bill of materials, licences) and from the tree (units, dashboards).
 
-mod binary;
+pub(crate) mod binary;
 mod components;
 mod debian;
 mod licences;

@@ -6,18 +6,25 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 
 use crate::build::{self, EBPF_CRATE};
-use crate::process;
+use crate::{dist, process};
 
 /// What every kernel has to pass, in this order: what says most about a kernel first.
-pub(super) const SUITES: [&str; 7] =
-    ["packets", "instructions", "dataplane", "lab", "staying_power", "forwarding", "promises"];
+pub(super) const SUITES: [&str; 6] =
+    ["packets", "instructions", "dataplane", "lab", "staying_power", "forwarding"];
+
+/// Suites that load programs themselves and start no controller.
+const WITHOUT_CONTROLLER: [&str; 3] = ["packets", "instructions", "dataplane"];
 
 /// What guests run.
 pub(super) struct Programs {
     /// The first program of a guest.
     pub(super) guest: PathBuf,
-    /// The controller and the lab, which tests call.
-    pub(super) controller: [PathBuf; 2],
+    /// The controller, which tests call: the static one that is shipped, where one does.
+    pub(super) controller: PathBuf,
+    /// Where tests look for it.
+    pub(super) controller_there: PathBuf,
+    /// The lab, which tests call.
+    pub(super) lab: PathBuf,
     /// Test programs by the name of their suite.
     pub(super) tests: Vec<(String, PathBuf)>,
 }
@@ -37,9 +44,13 @@ pub(super) fn build(suites: &[String]) -> Result<Programs> {
         let path = path.with_context(|| format!("there is no test program {suite} in tests/tests"))?;
         Ok((suite.clone(), process::workspace_root().join(path)))
     });
+    let controller_there = folder.join("clinigate");
+    let is_started = suites.iter().any(|suite| !WITHOUT_CONTROLLER.contains(&suite.as_str()));
     Ok(Programs {
         guest: folder.join("clinigate-guest"),
-        controller: [folder.join("clinigate"), folder.join("clinigate-lab")],
+        controller: if is_started { dist::binary::build()? } else { controller_there.clone() },
+        controller_there,
+        lab: folder.join("clinigate-lab"),
         tests: tests.collect::<Result<_>>()?,
     })
 }
