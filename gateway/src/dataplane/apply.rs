@@ -9,6 +9,7 @@ use gateway_common::connection::WAYS;
 use gateway_common::place::{Place, PlaceKey};
 
 use super::attach::{self, Journal, Links, Pinned, Programs, Target};
+use super::copies;
 use super::devices;
 use super::error::DataplaneError;
 use super::forward::Forwarding;
@@ -61,8 +62,11 @@ impl Dataplane {
         let links = Links::read(&self.pins)?;
         let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
         let targets = attach::survey(&links, &image.manifest, laid_anew)?;
+        if !laid_anew {
+            targets.iter().try_for_each(|target| copies::refuse(target, self.options.xdp_mode))?;
+        }
         let addresses = local_addresses()?;
-        let offloads = settle_offloads(&targets)?;
+        let offloads = settle_offloads(&targets, self.options.xdp_mode)?;
         let layout = self.prepare_layout()?;
         let number = self.ledger.next_number(&self.pins.generations()?);
         let description = Description {
@@ -256,10 +260,10 @@ pub(super) fn forwarding(
     Ok(Forwarding::of(manifest, places, targets, &devices))
 }
 
-fn settle_offloads(targets: &[Target]) -> Result<Vec<(String, &'static str)>, DataplaneError> {
+fn settle_offloads(targets: &[Target], mode: XdpMode) -> Result<Vec<(String, &'static str)>, DataplaneError> {
     let mut offloads = Vec::new();
     for target in targets {
-        offloads.extend(offload::settle(target)?);
+        offloads.extend(offload::settle(target, mode)?);
     }
     Ok(offloads)
 }

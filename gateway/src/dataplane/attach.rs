@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use aya::programs::{ProgramInfo, loaded_programs};
-use nix::net::if_::if_nametoindex;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::XdpMode;
 use super::error::DataplaneError;
@@ -24,6 +24,17 @@ pub(super) struct Target {
     pub(super) ifindex: u32,
     /// Where it is a bond, the indices of its links: programs run there, and see their index.
     pub(super) links: Vec<u32>,
+    /// Largest packet, in bytes.
+    pub(super) mtu: u32,
+}
+
+impl Target {
+    /// Names of the devices that receive for it: its own, and those of its links.
+    pub(super) fn names(&self) -> Vec<String> {
+        // A link that is gone by now needs nothing.
+        let links = self.links.iter().filter_map(|link| if_indextoname(*link).ok()?.into_string().ok());
+        links.chain([self.name.clone()]).collect()
+    }
 }
 
 /// A pinned program.
@@ -220,7 +231,8 @@ pub(super) fn find(manifest: &Manifest) -> Result<(Vec<Target>, Vec<String>), Da
         match if_nametoindex(interface.name.as_str()) {
             Ok(ifindex) => {
                 let name = interface.name.clone();
-                targets.push(Target { name, ifindex, links: devices::links(&devices, ifindex) });
+                let mtu = devices.get(&ifindex).map_or(0, |device| device.mtu);
+                targets.push(Target { name, ifindex, links: devices::links(&devices, ifindex), mtu });
             }
             Err(_) => missing.push(interface.name.clone()),
         }

@@ -92,6 +92,19 @@ pub enum DataplaneError {
         /// The driver's answer.
         source: io::Error,
     },
+    /// An interface with frames that the kernel copies in pieces, which makes it panic.
+    #[error(
+        "{interface}: frames for an MTU of {mtu} are copied before programs see them (veth, or generic mode), which makes \
+         this kernel panic, so it cannot be enforced; make it less with: ip link set dev {interface} mtu {largest}"
+    )]
+    Pieces {
+        /// Interface.
+        interface: String,
+        /// Its MTU.
+        mtu: u32,
+        /// The largest MTU that does no harm.
+        largest: u32,
+    },
     /// The eBPF object could not be loaded.
     #[error("cannot load the eBPF object")]
     Object(#[source] Box<aya::EbpfError>),

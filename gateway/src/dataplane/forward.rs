@@ -192,7 +192,7 @@ mod tests {
     }
 
     fn target(name: &str, ifindex: u32) -> Target {
-        Target { name: name.to_owned(), ifindex, links: Vec::new() }
+        Target { name: name.to_owned(), ifindex, links: Vec::new(), mtu: 1500 }
     }
 
     fn of(places: &[(PlaceKey, Place)], devices: &[(u32, Option<Vlan>)]) -> Forwarding {

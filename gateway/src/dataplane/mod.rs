@@ -18,6 +18,7 @@ mod checkup;
 mod classifiers;
 mod clsact;
 mod connections;
+mod copies;
 mod counters;
 mod detach;
 mod devices;

@@ -4,8 +4,7 @@
 //! a tag that does not belong there would go unnoticed), and one that merges TCP
 //! segments hands over frames that nobody sent.
 
-use nix::net::if_::if_indextoname;
-
+use super::XdpMode;
 use super::attach::Target;
 use super::error::DataplaneError;
 use super::ethtool::Ethtool;
@@ -28,27 +27,30 @@ const HIDING: [Hiding; 4] = [
     Hiding { name: "rx-gro-hw", option: "rx-gro-hw", what: MERGES },
 ];
 
+/// In generic mode programs run after the stack has merged what it could; and a packet of more than a page is one that the
+/// kernel copies in pieces ([`super::copies`]).
+const BEFORE_GENERIC: Hiding =
+    Hiding { name: "rx-gro", option: "gro", what: "its segments are merged before they are seen" };
+
 /// Turns off what must be off on an interface and, where it is a bond, on its links, which receive for it: each with what
 /// `ethtool -K` calls it.
-pub(super) fn settle(target: &Target) -> Result<Vec<(String, &'static str)>, DataplaneError> {
+pub(super) fn settle(target: &Target, mode: XdpMode) -> Result<Vec<(String, &'static str)>, DataplaneError> {
     let mut off = Vec::new();
-    // One that is gone by now needs nothing.
-    let names = target.links.iter().filter_map(|link| if_indextoname(*link).ok()?.into_string().ok());
-    for name in names {
-        off.extend(turn_off(&name)?.into_iter().map(|feature| (name.clone(), feature)));
+    for name in target.names() {
+        off.extend(turn_off(&name, mode)?.into_iter().map(|feature| (name.clone(), feature)));
     }
-    off.extend(turn_off(&target.name)?.into_iter().map(|feature| (target.name.clone(), feature)));
     Ok(off)
 }
 
 /// Turns off what must be off on one device.
-fn turn_off(interface: &str) -> Result<Vec<&'static str>, DataplaneError> {
+fn turn_off(interface: &str, mode: XdpMode) -> Result<Vec<&'static str>, DataplaneError> {
     let failed = DataplaneError::bpf(format!("cannot ask for the offloads of {interface}"));
     let ethtool = Ethtool::open(interface).map_err(failed)?;
     let failed = DataplaneError::bpf(format!("cannot ask for the offloads of {interface}"));
     let active = ethtool.active().map_err(failed)?;
     let mut off = Vec::new();
-    for hiding in &HIDING {
+    let generic = (mode == XdpMode::Generic).then_some(&BEFORE_GENERIC);
+    for hiding in HIDING.iter().chain(generic) {
         let Some((number, _)) = active.iter().find(|(_, name)| name == hiding.name) else { continue };
         ethtool.turn_off(*number).map_err(|source| DataplaneError::Offload {
             interface: interface.to_owned(),

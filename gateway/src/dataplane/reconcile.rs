@@ -2,6 +2,7 @@
 
 use super::apply;
 use super::attach::{self, Journal, Links, Pinned, Programs};
+use super::copies;
 use super::error::DataplaneError;
 use super::{Dataplane, local_addresses, object, offload};
 
@@ -41,7 +42,8 @@ impl Dataplane {
         }
         for target in &targets {
             // Somebody may have turned on again what hides frames.
-            match offload::settle(target) {
+            let mode = self.options.xdp_mode;
+            match copies::refuse(target, mode).and_then(|()| offload::settle(target, mode)) {
                 Ok(off) => reconciled.offloads.extend(off),
                 Err(error) => reconciled.failed.push((target.name.clone(), error)),
             }

@@ -432,6 +432,7 @@ fn targets(interfaces: &BTreeMap<String, u32>) -> Vec<Target> {
         name: name.clone(),
         ifindex: *ifindex,
         links: Vec::new(),
+        mtu: 0,
     };
     interfaces.iter().map(target).collect()
 }

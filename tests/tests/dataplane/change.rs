@@ -11,7 +11,7 @@ use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, Xdp
 use clinigate::policy::model::{Interface, InterfaceKind, Policy};
 
 use crate::clinic;
-use crate::place::{self, Place, layout, names, record};
+use crate::place::{self, Place, ip, layout, names, record};
 
 /// The clinic with another interface of the archive's.
 fn with_interface(name: &str, kind: InterfaceKind) -> Image {
@@ -62,13 +62,41 @@ fn generic_mode_takes_any_interface_and_says_so() {
     place::run(|place| {
         let mut dataplane =
             Dataplane::open(Options { xdp_mode: XdpMode::Generic, ..place.options() }).unwrap();
+        ip("link set lo mtu 1500");
         let image = with_interface("lo", InterfaceKind::Access(clinic::ARCHIVE));
-        dataplane.apply(&image, record("first")).unwrap();
+        let applied = dataplane.apply(&image, record("first")).unwrap();
         assert!(dataplane.interfaces().iter().all(|it| it.mode == Some(AttachedMode::Generic)));
+        // It would merge what programs are to see.
+        assert!(applied.offloads.contains(&("lo".to_owned(), "gro")), "{:?}", applied.offloads);
         drop(dataplane);
         let applied = place.open().unwrap().apply(&clinic::image(&[104]), record("second")).unwrap();
         assert_eq!(applied.detached, ["lo"]);
         assert!(applied.warnings.iter().any(|warning| warning.contains("generic")), "{:?}", applied.warnings);
+    });
+}
+
+/// A kernel that copies long frames in pieces panics: what could bring it one is refused.
+#[test]
+fn frames_that_the_kernel_copies_in_pieces_are_refused() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        let image = clinic::image(&[104]);
+        ip("link set m0 mtu 9000");
+        if nix::sys::utsname::uname().unwrap().release().to_string_lossy().starts_with("6.1.") {
+            // That one copies them otherwise.
+            dataplane.apply(&image, record("first")).unwrap();
+            return;
+        }
+        let error = dataplane.apply(&image, record("first")).unwrap_err().to_string();
+        assert!(error.contains("ip link set dev m0 mtu 3498"), "{error}");
+        assert!(dataplane.active().is_none());
+        ip("link set m0 mtu 3498");
+        dataplane.apply(&image, record("first")).unwrap();
+        ip("link set m0 mtu 9000");
+        let reconciled = dataplane.reconcile().unwrap();
+        assert!(matches!(&reconciled.failed[..], [(name, DataplaneError::Pieces { .. })] if name == "m0"));
+        // Orders do not wait for anybody.
+        dataplane.apply(&image, record("first")).unwrap();
     });
 }
 
