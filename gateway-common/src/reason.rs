@@ -41,7 +41,7 @@ reasons! {
     MidStream = "mid-stream", true;
     /// ARP, neighbour discovery, group membership or a named router advertisement within a link.
     LinkLocal = "link-local", true;
-    /// Frame of an EtherType that its segment lists.
+    /// Frame of an EtherType that its segment lists; on a link of a bond, LACP.
     EtherType = "ethertype", true;
     /// No flow of the policy allows it.
     NoFlow = "no-flow", false;
