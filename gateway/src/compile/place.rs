@@ -2,7 +2,7 @@
 
 use gateway_common::place::{Place, PlaceKey};
 
-use crate::policy::model::{Interface, InterfaceKind, Policy, Segment, SegmentId};
+use crate::policy::model::{Interface, Policy, Segment, SegmentId};
 
 use super::condition;
 use super::image::NamedPlace;
@@ -30,14 +30,8 @@ pub(super) fn places(policy: &Policy, link: &[u32]) -> Vec<NamedPlace> {
         };
         let PlaceKey { outer, vlan, .. } = PlaceKey::interface(0);
         add(outer, vlan, SegmentId::UNKNOWN);
-        match &interface.kind {
-            InterfaceKind::Access(segment) => add(0, 0, *segment),
-            InterfaceKind::Wan => add(0, 0, SegmentId::WAN),
-            InterfaceKind::Trunk { outer, vlans } => {
-                for (&vlan, &segment) in vlans {
-                    add(*outer, vlan, segment);
-                }
-            }
+        for (outer, vlan, segment) in interface.places() {
+            add(outer, vlan, segment);
         }
     }
     places
@@ -45,11 +39,7 @@ pub(super) fn places(policy: &Policy, link: &[u32]) -> Vec<NamedPlace> {
 
 /// Segments that arrive on an interface, without repetition.
 pub(super) fn segments_of(interface: &Interface) -> Vec<SegmentId> {
-    let mut segments = match &interface.kind {
-        InterfaceKind::Access(segment) => vec![*segment],
-        InterfaceKind::Wan => vec![SegmentId::WAN],
-        InterfaceKind::Trunk { vlans, .. } => vlans.values().copied().collect(),
-    };
+    let mut segments: Vec<SegmentId> = interface.places().map(|(_, _, segment)| segment).collect();
     segments.sort_unstable();
     segments.dedup();
     segments

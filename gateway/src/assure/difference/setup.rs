@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::policy::lints::extent::World;
 use crate::policy::model::{
-    Forwarding, InterfaceKind, Invariant, ModeSetting, Policy, Ranges, Rule, Segment, SegmentId, ServiceMatch,
+    Forwarding, Invariant, ModeSetting, Policy, Ranges, Rule, Segment, SegmentId, ServiceMatch,
 };
 
 use super::words::range;
@@ -190,18 +190,9 @@ type Place = (String, u16, u16);
 fn places(policy: &Policy, names: &[String]) -> BTreeMap<Place, String> {
     let mut places = BTreeMap::new();
     for interface in &policy.interfaces {
-        let mut add = |outer, vlan, segment: SegmentId| {
+        for (outer, vlan, segment) in interface.places() {
             let place = (interface.name.clone(), outer, vlan);
             places.entry(place).or_insert_with(|| names[usize::from(segment.0)].clone());
-        };
-        match &interface.kind {
-            InterfaceKind::Access(segment) => add(0, 0, *segment),
-            InterfaceKind::Wan => add(0, 0, SegmentId::WAN),
-            InterfaceKind::Trunk { outer, vlans } => {
-                for (&vlan, &segment) in vlans {
-                    add(*outer, vlan, segment);
-                }
-            }
         }
     }
     places

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::policy::model::{AddressSet, InterfaceKind, Policy, Ranges, SegmentId};
+use crate::policy::model::{AddressSet, Policy, Ranges, SegmentId};
 use crate::policy::ranges;
 
 /// The addresses that one end of a packet can have and that a rule means there.
@@ -155,14 +155,8 @@ impl World {
 fn places(policy: &Policy) -> Vec<usize> {
     let mut places = vec![0; policy.segments.len()];
     for interface in &policy.interfaces {
-        match &interface.kind {
-            InterfaceKind::Access(id) => places[usize::from(id.0)] += 1,
-            InterfaceKind::Trunk { vlans, .. } => {
-                for id in vlans.values() {
-                    places[usize::from(id.0)] += 1;
-                }
-            }
-            InterfaceKind::Wan => places[usize::from(SegmentId::WAN.0)] += 1,
+        for (_, _, segment) in interface.places() {
+            places[usize::from(segment.0)] += 1;
         }
         if interface.routed {
             // Senders of every segment arrive there.

@@ -41,16 +41,7 @@ impl Resolver {
         if text.as_str() == "wan" {
             return Some(SegmentId::WAN);
         }
-        match self.names.get(text.as_str()) {
-            Some((Named::Segment(id), _)) => Some(*id),
-            Some((Named::Broken, _)) => None,
-            _ => {
-                let known: Vec<String> =
-                    self.policy.segments.iter().skip(4).map(|s| s.name.clone()).collect();
-                self.unknown("unknown-name", text, "a segment", known.iter().map(String::as_str));
-                None
-            }
-        }
+        self.segment_named(text, "a segment")
     }
 
     fn device_addresses(

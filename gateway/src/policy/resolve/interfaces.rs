@@ -149,13 +149,17 @@ impl Resolver {
             }
             return found;
         }
+        self.segment_named(text, "a segment or its VLAN")
+    }
+
+    /// The segment of this name; a mistake where there is none, by what was `expected` here.
+    pub(super) fn segment_named(&mut self, text: &Text, expected: &str) -> Option<SegmentId> {
         match self.names.get(text.as_str()) {
             Some((Named::Segment(id), _)) => Some(*id),
             Some((Named::Broken, _)) => None,
             _ => {
-                let known: Vec<String> =
-                    self.policy.segments.iter().skip(4).map(|s| s.name.clone()).collect();
-                self.unknown("unknown-name", text, "a segment or its VLAN", known.iter().map(String::as_str));
+                let known: Vec<String> = self.policy.own_segments().iter().map(|s| s.name.clone()).collect();
+                self.unknown("unknown-name", text, expected, known.iter().map(String::as_str));
                 None
             }
         }

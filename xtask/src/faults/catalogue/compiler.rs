@@ -102,8 +102,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "outer-tag-forgotten",
         file: "gateway/src/compile/place.rs",
-        right: "add(*outer, vlan, segment);",
-        wrong: "add(*outer & 0, vlan, segment);",
+        right: "add(outer, vlan, segment);",
+        wrong: "add(outer & 0, vlan, segment);",
         breaks: "A trunk with an outer tag takes frames without it",
         near: ("unit", "compile::tests::places_are_the_tags_that_an_interface_names"),
     },

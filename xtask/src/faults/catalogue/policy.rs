@@ -62,7 +62,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "loopback-is-the-world",
-        file: "gateway/src/policy/model.rs",
+        file: "gateway/src/policy/model/address.rs",
         right: "|| v4.is_loopback()",
         wrong: "|| v4.is_documentation()",
         breaks: "A flow to the world reaches what listens on the gateway itself",
@@ -70,7 +70,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "ipv6-loopback-is-the-world",
-        file: "gateway/src/policy/model.rs",
+        file: "gateway/src/policy/model/address.rs",
         right: "|| v6.is_loopback()",
         wrong: "|| v6.is_multicast()",
         breaks: "Likewise over IPv6",
