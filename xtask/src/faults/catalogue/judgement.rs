@@ -37,7 +37,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "syn-answers-itself",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "if flags & flag::SYN != 0 && !from_initiator {",
         wrong: "if flags & flag::SYN != 0 {",
         breaks: "A host that nobody answers fills the table for a day",
@@ -45,7 +45,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "closed-connection-reopened",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "return !(closed && is_opening(packet));",
         wrong: "return true;",
         breaks: "Behind a closed connection the listener may open one back",
@@ -53,7 +53,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "echo-both-ways",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "if connection.state == State::Echo as u8 {",
         wrong: "if connection.state == State::Free as u8 {",
         breaks: "Who was pinged may ping back",
@@ -285,7 +285,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "listener-opens-on-the-same-ports",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "if established && is_opening(packet) && !from_initiator(connection, slot) {",
         wrong: "if established && is_opening(packet) && packet.protocol == 0 {",
         breaks: "The listener of a connection may open one back on its ports",
@@ -309,7 +309,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "one-ack-lasts-a-day",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "if closing & Connection::MIDSTREAM != 0 && !from_initiator {",
         wrong: "if closing & Connection::MIDSTREAM != 0 {",
         breaks: "Taken up in its middle, a connection that nobody answers lasts a day",
@@ -317,7 +317,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "listeners-ack-lasts-a-day",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "protocol::TCP if answers => State::SynReceived,",
         wrong: "protocol::TCP if answers => State::Established,",
         breaks: "Likewise where it is the listener who is heard",

@@ -70,7 +70,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "steady-in-any-state",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "connection.state == State::Established as u8\n            && connection.flags",
         wrong: "connection.state != State::Free as u8\n            && connection.flags",
         breaks: "A connection never becomes established, and ends a minute after it was opened",
@@ -78,7 +78,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "steady-after-a-fin",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "&& connection.flags & (Connection::FIN_INITIATOR | Connection::FIN_RESPONDER) == 0",
         wrong: "&& connection.flags & Connection::FIN_RESPONDER == 0",
         breaks: "A connection that one end closed during its handshake holds its room for a day",
@@ -86,7 +86,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "steady-though-it-ends",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "&& packet.tcp_flags & (flag::SYN | flag::FIN | flag::RST) == 0\n            && packet.fragment",
         wrong: "&& packet.tcp_flags & (flag::SYN | flag::FIN) == 0\n            && packet.fragment",
         breaks: "A connection that was reset holds its room for a day",
@@ -118,7 +118,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "never-refreshed",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "if expires > (*entry).expires + 1_000_000_000 {",
         wrong: "if expires > (*entry).expires + 1_000_000_000_000_000 {",
         breaks: "A busy connection is cut a day after it was opened",
@@ -126,7 +126,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "stream-without-an-answer",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "} else if old == State::UdpNew as u8 && !from_initiator {",
         wrong: "} else if old == State::UdpNew as u8 && from_initiator {",
         breaks: "A sender that nobody answers takes room for long, and who is answered is cut early",
@@ -134,7 +134,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "half-closed-is-closed",
-        file: "gateway-ebpf/src/conntrack.rs",
+        file: "gateway-ebpf/src/conntrack/state.rs",
         right: "if closing & BOTH == BOTH {",
         wrong: "if closing & BOTH != 0 {",
         breaks: "A connection that one end has closed is cut while the other still sends",
