@@ -6,10 +6,14 @@ pub const VERSION: u32 = 3;
 
 /// Program attached to interfaces: it jumps to the generation in force.
 pub const PROGRAM_ENTRY: &str = "clinigate";
+/// The same for devices without a link layer.
+pub const PROGRAM_BARE_ENTRY: &str = "clinigate_bare";
 /// Program of one generation.
 pub const PROGRAM_JUDGE: &str = "clinigate_judge";
 /// Egress program: records the connections that the gateway itself opens.
 pub const PROGRAM_EGRESS: &str = "clinigate_out";
+/// The same for devices without a link layer.
+pub const PROGRAM_BARE_EGRESS: &str = "clinigate_bout";
 
 /// Load-time constant of the programs: a [`crate::table::Config`].
 pub const GLOBAL_CONFIG: &str = "CONFIG";

@@ -225,6 +225,8 @@ pub struct Config {
     pub break_glass: u32,
     /// 1: some rules hold only for what arrives on one way ([`crate::tunnel`]); then some are conditional, too.
     pub ways: u32,
+    /// 1: some interface is the end of a tunnel, and may have no link layer.
+    pub tunnels: u32,
 }
 
 /// Stands before the frame, as XDP metadata, in test runs of a program with
@@ -236,7 +238,7 @@ pub struct TestContext {
     pub now: u64,
     /// Interface that the frame claims to arrive on.
     pub ifindex: u32,
-    /// Zero.
+    /// Zero; for the programs to mark the frame.
     pub reserved: u32,
 }
 

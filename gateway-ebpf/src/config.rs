@@ -25,6 +25,7 @@ static CONFIG: Config = Config {
     conditional: 0,
     break_glass: 0,
     ways: 0,
+    tunnels: 0,
 };
 
 macro_rules! fields {
@@ -53,7 +54,8 @@ fields!(
     layered,
     conditional,
     break_glass,
-    ways
+    ways,
+    tunnels
 );
 
 /// Word `WORD` of the connection table's key.

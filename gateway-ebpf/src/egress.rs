@@ -18,6 +18,21 @@ const FRAGMENT_HEADER: usize = 8;
 /// Records the connection of a packet that the gateway sends.
 #[inline(always)]
 pub(crate) fn record(context: &TcContext) {
+    record_as(context, read);
+}
+
+/// The same where packets begin at the IP header.
+#[inline(always)]
+pub(crate) fn record_bare(context: &TcContext) {
+    record_as(context, |context, packet| {
+        // SAFETY: a field of the program's own context; in network byte order, in the low half.
+        let kind = u16::from_be(unsafe { (*context.skb.skb).protocol } as u16);
+        network(context, 0, kind, packet)
+    });
+}
+
+#[inline(always)]
+fn record_as(context: &TcContext, read: impl Fn(&TcContext, &mut Packet) -> Option<()>) {
     // SAFETY: the context is the program's own. The kernel notes there on which interface a packet
     // arrived; one that was made here arrived on none.
     if unsafe { (*context.skb.skb).ingress_ifindex } != 0 {
@@ -84,6 +99,12 @@ fn read(context: &TcContext, packet: &mut Packet) -> Option<()> {
         network += TAG;
         kind = u16::from_be(context.load(network - 2).ok()?);
     }
+    self::network(context, frame::opaque(network), kind, packet)
+}
+
+/// Reads what stands from offset `network` on.
+#[inline(always)]
+fn network(context: &TcContext, network: usize, kind: u16, packet: &mut Packet) -> Option<()> {
     match kind {
         ethertype::IPV4 => {
             let version_length: u8 = context.load(network).ok()?;

@@ -14,6 +14,7 @@
 )]
 #![no_main]
 
+mod bare;
 mod budget;
 mod classify;
 mod clock;
@@ -43,7 +44,7 @@ mod transport;
 mod verdict;
 mod work;
 
-use aya_ebpf::bindings::xdp_action;
+use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::debug;
@@ -54,11 +55,25 @@ use crate::work::Work;
 /// Entry: jumps to the generation in force. One update of its slot changes every interface at once.
 #[xdp(frags)]
 fn clinigate(context: XdpContext) -> u32 {
+    enter(&context)
+}
+
+/// The same on a device without a link layer.
+#[xdp(frags)]
+fn clinigate_bare(context: XdpContext) -> u32 {
+    if bare::dress(&context).is_none() {
+        return xdp_action::XDP_DROP;
+    }
+    enter(&context)
+}
+
+#[inline(always)]
+fn enter(context: &XdpContext) -> u32 {
     // SAFETY: nothing here needs dropping; the call returns only where the slot is empty.
-    unsafe { maps::GENERATION.tail_call(&context, 0) };
+    unsafe { maps::GENERATION.tail_call(context, 0) };
     if let Some(counter) = maps::NO_POLICY.get_ptr_mut(0) {
         // SAFETY: this CPU's element.
-        unsafe { verdict::add(counter, frame::length(&context)) };
+        unsafe { verdict::add(counter, frame::length(context)) };
     }
     xdp_action::XDP_DROP
 }
@@ -93,6 +108,9 @@ fn clinigate_judge(context: XdpContext) -> u32 {
     if verdict == Verdict::Drop {
         return xdp_action::XDP_DROP;
     }
+    if bare::is_dressed(&context) {
+        return bare::undress(&context);
+    }
     if config::forwarding() == 1 { forward::forward(&context) } else { xdp_action::XDP_PASS }
 }
 
@@ -102,6 +120,13 @@ fn clinigate_judge(context: XdpContext) -> u32 {
 fn clinigate_out(context: TcContext) -> i32 {
     egress::record(&context);
     station::tag(&context)
+}
+
+/// The same on a device without a link layer, whose frames have no tags.
+#[classifier]
+fn clinigate_bout(context: TcContext) -> i32 {
+    egress::record_bare(&context);
+    TC_ACT_UNSPEC
 }
 
 #[panic_handler]

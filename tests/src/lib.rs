@@ -19,3 +19,4 @@ pub mod service;
 pub mod slowness;
 pub mod switch;
 pub mod traffic;
+pub mod tun;

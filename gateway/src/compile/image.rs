@@ -145,4 +145,7 @@ pub struct InterfaceEntry {
     pub trunk: bool,
     /// Segments that arrive on it.
     pub segments: Vec<SegmentId>,
+    /// It is the end of a tunnel, and may have no link layer.
+    #[serde(default)]
+    pub tunnel: bool,
 }

@@ -18,6 +18,7 @@ pub(super) fn manifest(policy: &Policy, table_bytes: u64) -> Manifest {
                 name: interface.name.clone(),
                 trunk: matches!(interface.kind, InterfaceKind::Trunk { .. }),
                 segments: segments_of(interface),
+                tunnel: interface.tunnel.is_some(),
             })
             .collect(),
         table_bytes,

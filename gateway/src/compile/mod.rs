@@ -99,6 +99,7 @@ pub fn compile_as(policy: &Policy, layering: Layering) -> Result<Image, CompileE
             conditional: u32::from(is_conditional(policy)),
             break_glass: u32::from(!policy.break_glass.is_empty()),
             ways: u32::from(policy.asks_for_ways()),
+            tunnels: u32::from(policy.has_tunnels()),
             timeouts: policy.settings.timeouts,
             neighbour_rate: policy.settings.neighbour_rate,
             event_rate: policy.settings.event_rate,

@@ -248,6 +248,7 @@ mod tests {
                 name: "pumps0".to_owned(),
                 trunk: false,
                 segments: vec![SegmentId(4)],
+                tunnel: false,
             }],
             table_bytes: 10,
             forwarding: false,

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gateway_common::connection::WAYS;
 use gateway_common::place::{Place, PlaceKey};
 
-use super::attach::{self, Journal, Links, Pinned, Programs, Target};
+use super::attach::{self, Bare, Journal, Links, Pinned, Programs, Target};
 use super::copies;
 use super::devices;
 use super::error::DataplaneError;
@@ -63,7 +63,9 @@ impl Dataplane {
         let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
         let targets = attach::survey(&links, &image.manifest, laid_anew)?;
         if !laid_anew {
-            targets.iter().try_for_each(|target| copies::refuse(target, self.options.xdp_mode))?;
+            targets
+                .iter()
+                .try_for_each(|target| copies::refuse(target, target.mode(self.options.xdp_mode)))?;
         }
         let addresses = local_addresses()?;
         let offloads = settle_offloads(&targets, self.options.xdp_mode)?;
@@ -161,6 +163,7 @@ impl Dataplane {
             let programs = Programs {
                 entry: Pinned::open(&self.pins.entry(object::hash()))?,
                 egress: Pinned::open(&directory.join("egress"))?,
+                bare: self.bare(&self.pins.entry(object::hash()), number)?,
                 exit: self.exit,
             };
             description.record.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -230,8 +233,18 @@ impl Dataplane {
         let current = self.pins.entry(object::hash());
         for entry in self.pins.entries()?.into_iter().filter(|entry| *entry != current) {
             pins::unpin(&entry)?;
+            pins::unpin(&self.pins.bare(&entry))?;
         }
         Ok(())
+    }
+
+    /// The programs for devices without a link layer, where this generation has them.
+    pub(super) fn bare(&self, entry: &Path, number: u32) -> Result<Option<Bare>, DataplaneError> {
+        let (entry, egress) = (self.pins.bare(entry), self.pins.bare_egress(number));
+        if !entry.exists() || !egress.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Bare { entry: Pinned::open(&entry)?, egress: Pinned::open(&egress)? }))
     }
 }
 
@@ -263,7 +276,7 @@ pub(super) fn forwarding(
 fn settle_offloads(targets: &[Target], mode: XdpMode) -> Result<Vec<(String, &'static str)>, DataplaneError> {
     let mut offloads = Vec::new();
     for target in targets {
-        offloads.extend(offload::settle(target, mode)?);
+        offloads.extend(offload::settle(target, target.mode(mode))?);
     }
     Ok(offloads)
 }
@@ -281,7 +294,10 @@ fn warnings(shared: &Shared, image: &Image, targets: &[Target], mode: XdpMode) -
     }
     for target in targets {
         let attached = netlink::attached_xdp(target.ifindex).ok().flatten();
-        if mode == XdpMode::Native && attached.is_some_and(|attached| attached.mode != AttachedMode::Native) {
+        if mode == XdpMode::Native
+            && !target.is_bare()
+            && attached.is_some_and(|attached| attached.mode != AttachedMode::Native)
+        {
             warnings.push(format!(
                 "{} is attached in generic mode, which is slow; native takes a `clinigate detach` first",
                 target.name

@@ -11,6 +11,7 @@ use aya::programs::{ProgramInfo, loaded_programs};
 use nix::net::if_::{if_indextoname, if_nametoindex};
 
 use super::XdpMode;
+use super::devices::Link;
 use super::error::DataplaneError;
 use super::features::Exit;
 use super::pins::{self, Attachment, Hook, Pins};
@@ -26,6 +27,10 @@ pub(super) struct Target {
     pub(super) links: Vec<u32>,
     /// Largest packet, in bytes.
     pub(super) mtu: u32,
+    /// What stands before its packets.
+    pub(super) link: Link,
+    /// The policy says that it is the end of a tunnel.
+    pub(super) tunnel: bool,
 }
 
 impl Target {
@@ -34,6 +39,27 @@ impl Target {
         // A link that is gone by now needs nothing.
         let links = self.links.iter().filter_map(|link| if_indextoname(*link).ok()?.into_string().ok());
         links.chain([self.name.clone()]).collect()
+    }
+
+    /// Whether its packets begin at the IP header.
+    pub(super) fn is_bare(&self) -> bool {
+        self.link == Link::Bare
+    }
+
+    /// How programs run on it, where `wanted` is what was asked for.
+    pub(super) fn mode(&self, wanted: XdpMode) -> XdpMode {
+        // No driver of a device without a link layer has XDP.
+        if self.is_bare() { XdpMode::Generic } else { wanted }
+    }
+
+    /// Refuses it where the programs would read its packets as something that they are not.
+    fn check(&self) -> Result<(), DataplaneError> {
+        let kind = match self.link {
+            Link::Other(kind) => Some(kind),
+            Link::Bare if !self.tunnel => None,
+            Link::Ethernet | Link::Bare => return Ok(()),
+        };
+        Err(DataplaneError::Link { interface: self.name.clone(), kind })
     }
 }
 
@@ -56,15 +82,31 @@ impl Pinned {
 pub(super) struct Programs {
     pub(super) entry: Pinned,
     pub(super) egress: Pinned,
-    /// How the second is attached.
+    /// The same for devices without a link layer; the policy may have none.
+    pub(super) bare: Option<Bare>,
+    /// How the programs at exits are attached.
     pub(super) exit: Exit,
+}
+
+/// Programs for devices without a link layer.
+pub(super) struct Bare {
+    pub(super) entry: Pinned,
+    pub(super) egress: Pinned,
 }
 
 impl Programs {
     /// Egress first, so that no connection of the gateway's own is missed by the time its replies
     /// are judged.
-    const fn by_hook(&self) -> [(Hook, &Pinned); 2] {
-        [(Hook::Egress, &self.egress), (Hook::Xdp, &self.entry)]
+    fn by_hook(&self, target: &Target) -> Result<[(Hook, &Pinned); 2], DataplaneError> {
+        target.check()?;
+        let (entry, egress) = match &self.bare {
+            Some(bare) if target.is_bare() => (&bare.entry, &bare.egress),
+            None if target.is_bare() => {
+                return Err(DataplaneError::Link { interface: target.name.clone(), kind: None });
+            }
+            _ => (&self.entry, &self.egress),
+        };
+        Ok([(Hook::Egress, egress), (Hook::Xdp, entry)])
     }
 }
 
@@ -161,8 +203,10 @@ impl Links {
     /// Whether every link of these interfaces runs these programs.
     pub(super) fn are_converged(&self, targets: &[Target], programs: &Programs) -> bool {
         targets.iter().all(|target| {
-            programs.by_hook().into_iter().all(|(hook, program)| {
-                self.find(target.ifindex, hook).is_some_and(|live| live.program == program.id)
+            programs.by_hook(target).is_ok_and(|programs| {
+                programs.into_iter().all(|(hook, program)| {
+                    self.find(target.ifindex, hook).is_some_and(|live| live.program == program.id)
+                })
             })
         })
     }
@@ -218,6 +262,7 @@ pub(super) fn survey(
         return Err(DataplaneError::MissingInterfaces(missing));
     }
     for target in &targets {
+        target.check()?;
         refuse_foreign(links, target)?;
     }
     Ok(targets)
@@ -231,8 +276,13 @@ pub(super) fn find(manifest: &Manifest) -> Result<(Vec<Target>, Vec<String>), Da
         match if_nametoindex(interface.name.as_str()) {
             Ok(ifindex) => {
                 let name = interface.name.clone();
-                let mtu = devices.get(&ifindex).map_or(0, |device| device.mtu);
-                targets.push(Target { name, ifindex, links: devices::links(&devices, ifindex), mtu });
+                let Some(device) = devices.get(&ifindex) else {
+                    // Made, or gone, while we looked.
+                    missing.push(name);
+                    continue;
+                };
+                let (links, link, mtu) = (devices::links(&devices, ifindex), device.link, device.mtu);
+                targets.push(Target { name, ifindex, links, mtu, link, tunnel: interface.tunnel });
             }
             Err(_) => missing.push(interface.name.clone()),
         }
@@ -267,10 +317,8 @@ pub(super) fn converge(
     mode: XdpMode,
     journal: &mut Journal,
 ) -> Result<(), DataplaneError> {
-    if links.find(target.ifindex, Hook::Xdp).is_none() {
-        refuse_link(target)?;
-    }
-    for (hook, program) in programs.by_hook() {
+    let mode = target.mode(mode);
+    for (hook, program) in programs.by_hook(target)? {
         let failed = |source: io::Error| DataplaneError::Attach {
             interface: target.name.clone(),
             hook: hook.name(),
@@ -301,17 +349,6 @@ pub(super) fn converge(
         }
     }
     Ok(())
-}
-
-/// What has no header that the programs know would be read as something else.
-fn refuse_link(target: &Target) -> Result<(), DataplaneError> {
-    let devices = devices::list().map_err(DataplaneError::bpf("cannot list the network devices"))?;
-    match devices.get(&target.ifindex).map(|device| device.link) {
-        Some(link) if !link.is_ethernet() => {
-            Err(DataplaneError::Link { interface: target.name.clone(), kind: link.0 })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn create(program: BorrowedFd<'_>, ifindex: u32, hook: Hook, mode: XdpMode) -> io::Result<OwnedFd> {

@@ -25,18 +25,29 @@ pub(super) struct Device {
     pub(super) link: Link,
 }
 
-/// What stands before a device's packets: its hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`).
+/// What stands before a device's packets, as XDP sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Link(pub(super) u16);
+pub(super) enum Link {
+    /// The header of Ethernet.
+    Ethernet,
+    /// Nothing: they begin at the IP header.
+    Bare,
+    /// What is not known, or not always the same; with the hardware type.
+    Other(u16),
+}
 
 impl Link {
-    pub(super) const ETHERNET: Self = Self(1);
-    /// Has the header of Ethernet, too.
-    const LOOPBACK: Self = Self(772);
-
-    /// Whether frames have the header of Ethernet.
-    pub(super) fn is_ethernet(self) -> bool {
-        self == Self::ETHERNET || self == Self::LOOPBACK
+    /// By hardware type (`ARPHRD_*`, `include/uapi/linux/if_arp.h`) and by what `ip link add type` calls the device.
+    fn of(hardware: u16, kind: Option<&[u8]>) -> Self {
+        match (hardware, kind) {
+            // What IPsec of the kernel decrypts gets the link header of the packet around it, where that had one.
+            (_, Some(b"xfrm" | b"vti" | b"vti6")) => Self::Other(hardware),
+            // Ethernet; loopback, which has its header too.
+            (1 | 772, _) => Self::Ethernet,
+            // TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, RAWIP, NONE.
+            (768 | 769 | 776 | 778 | 823 | 519 | 65534, _) => Self::Bare,
+            _ => Self::Other(hardware),
+        }
     }
 }
 
@@ -93,7 +104,7 @@ pub(super) fn links(devices: &BTreeMap<u32, Device>, index: u32) -> Vec<u32> {
 /// A device from its message, without the message's own header.
 fn device(body: &[u8]) -> Option<(u32, Device)> {
     // struct ifinfomsg: family, padding, hardware type, index.
-    let link = Link(u16::from_ne_bytes(body.get(2..4)?.try_into().ok()?));
+    let hardware = u16::from_ne_bytes(body.get(2..4)?.try_into().ok()?);
     let index = number(body.get(4..)?)?;
     let body = body.get(LINK_HEADER..)?;
     let find = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
@@ -101,7 +112,8 @@ fn device(body: &[u8]) -> Option<(u32, Device)> {
     let lower = find(IFLA_LINK).filter(|_| find(IFLA_LINK_NETNSID).is_none()).and_then(number);
     let info = find(IFLA_LINKINFO);
     let vlan = lower.zip(info).and_then(|(lower, info)| vlan(lower, info));
-    let bond = info.and_then(kind) == Some(b"bond");
+    let kind = info.and_then(kind);
+    let (bond, link) = (kind == Some(b"bond"), Link::of(hardware, kind));
     let word = |wanted| find(wanted).and_then(number).unwrap_or_default();
     let master = find(IFLA_MASTER).and_then(number);
     let (mtu, queues) = (word(IFLA_MTU), word(IFLA_NUM_RX_QUEUES));
@@ -186,7 +198,7 @@ mod tests {
         assert!(!last.unwrap());
         let mac = [2, 0, 0, 0, 0, 9];
         let vlan = Some(Vlan { lower: 5, identifier: 70, service: true });
-        let link = Link::ETHERNET;
+        let link = Link::Ethernet;
         let expected = [
             (5, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 1500, queues: 0, link }),
             (7, Device { mac, master: None, vlan, bond: false, mtu: 0, queues: 0, link }),

@@ -67,16 +67,14 @@ pub enum DataplaneError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// An interface of a kind whose packets the programs cannot read.
-    #[error(
-        "{interface} is no Ethernet device (hardware type {kind}): what stands before its packets is not known, so it \
-         cannot be enforced"
-    )]
+    /// An interface of a kind whose packets the programs cannot read, or not as the policy stands.
+    #[error("{interface} cannot be enforced: {}", link(*.kind))]
     Link {
         /// Interface.
         interface: String,
-        /// `ARPHRD_*` (`include/uapi/linux/if_arp.h`).
-        kind: u16,
+        /// `ARPHRD_*` (`include/uapi/linux/if_arp.h`), where that is not known; else it has no link layer, and the policy
+        /// does not say that it is the end of a tunnel.
+        kind: Option<u16>,
     },
     /// An offload hides from XDP what must be seen, and cannot be turned off.
     #[error(
@@ -162,6 +160,19 @@ impl DataplaneError {
 
     pub(super) fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { what, path: path.to_owned(), source }
+    }
+}
+
+fn link(kind: Option<u16>) -> String {
+    match kind {
+        Some(kind) => format!(
+            "what stands before its packets is not known, or not always the same (hardware type {kind}); end the tunnel \
+             in a network namespace, or on another box, and name the Ethernet device that leads there"
+        ),
+        None => {
+            "its packets have no link layer; if it is the end of a tunnel, say so: `wan: true` with `tunnel`"
+                .to_owned()
+        }
     }
 }
 

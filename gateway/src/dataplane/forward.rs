@@ -57,6 +57,10 @@ impl Forwarding {
         let mut forwarding = Self::default();
         for (entry, slot) in manifest.interfaces.iter().zip(0..) {
             let Some(target) = targets.iter().find(|target| target.name == entry.name) else { continue };
+            // What has no link layer is the kernel's to send to.
+            if target.is_bare() {
+                continue;
+            }
             forwarding.slots.push((slot, target.ifindex));
             let here: Vec<&(PlaceKey, Place)> = places
                 .iter()
@@ -175,12 +179,16 @@ mod tests {
     }
 
     fn device(vlan: Option<Vlan>) -> Device {
-        Device { mac: GATEWAY, master: None, vlan, bond: false, mtu: 1500, queues: 1, link: Link::ETHERNET }
+        Device { mac: GATEWAY, master: None, vlan, bond: false, mtu: 1500, queues: 1, link: Link::Ethernet }
     }
 
     fn manifest(interfaces: &[&str]) -> Manifest {
-        let entry =
-            |name: &&str| InterfaceEntry { name: (*name).to_owned(), trunk: true, segments: Vec::new() };
+        let entry = |name: &&str| InterfaceEntry {
+            name: (*name).to_owned(),
+            trunk: true,
+            segments: Vec::new(),
+            tunnel: false,
+        };
         Manifest {
             hash: String::new(),
             segments: Vec::new(),
@@ -192,7 +200,14 @@ mod tests {
     }
 
     fn target(name: &str, ifindex: u32) -> Target {
-        Target { name: name.to_owned(), ifindex, links: Vec::new(), mtu: 1500 }
+        Target {
+            name: name.to_owned(),
+            ifindex,
+            links: Vec::new(),
+            mtu: 1500,
+            link: Link::Ethernet,
+            tunnel: false,
+        }
     }
 
     fn of(places: &[(PlaceKey, Place)], devices: &[(u32, Option<Vlan>)]) -> Forwarding {

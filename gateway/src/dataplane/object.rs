@@ -167,6 +167,13 @@ fn load_into(load: &Load<'_>) -> Result<(), DataplaneError> {
     if !entry.exists() {
         verify_and_pin(&mut ebpf, layout::PROGRAM_ENTRY, &entry)?;
     }
+    if load.config.tunnels == 1 {
+        let (bare, egress) = (load.pins.bare(&entry), load.pins.bare_egress(load.config.generation));
+        verify_and_pin(&mut ebpf, layout::PROGRAM_BARE_EGRESS, &egress)?;
+        if !bare.exists() {
+            verify_and_pin(&mut ebpf, layout::PROGRAM_BARE_ENTRY, &bare)?;
+        }
+    }
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! <root>/v<layout version>/shared/<MAP>          what outlives generations
 //!                         /entry-<object hash>   the entry program
-//!                         /gen-<N>/judge, egress, <MAP>
+//!                         /bare-<object hash>    the same for devices without a link layer, where there may be some
+//!                         /gen-<N>/judge, egress, bare-egress, <MAP>
 //! <root>/links/<interface>@<index>:xdp, <interface>@<index>:egress
 //! ```
 //!
@@ -57,6 +58,7 @@ impl Hook {
 
 const GENERATION: &str = "gen-";
 const ENTRY: &str = "entry-";
+const BARE: &str = "bare-";
 
 impl Pins {
     pub(super) fn new(root: &Path) -> Self {
@@ -83,6 +85,17 @@ impl Pins {
     /// The entry program of the eBPF object with this hash.
     pub(super) fn entry(&self, object: &str) -> PathBuf {
         self.layout().join(format!("{ENTRY}{}", object.get(..16).unwrap_or(object)))
+    }
+
+    /// The entry program for devices without a link layer that belongs to another.
+    pub(super) fn bare(&self, entry: &Path) -> PathBuf {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy();
+        self.layout().join(name.replacen(ENTRY, BARE, 1))
+    }
+
+    /// The same for the program at the exit, of one generation.
+    pub(super) fn bare_egress(&self, number: u32) -> PathBuf {
+        self.generation(number).join("bare-egress")
     }
 
     pub(super) fn links(&self) -> PathBuf {

@@ -42,7 +42,7 @@ impl Dataplane {
         }
         for target in &targets {
             // Somebody may have turned on again what hides frames.
-            let mode = self.options.xdp_mode;
+            let mode = target.mode(self.options.xdp_mode);
             match copies::refuse(target, mode).and_then(|()| offload::settle(target, mode)) {
                 Ok(off) => reconciled.offloads.extend(off),
                 Err(error) => reconciled.failed.push((target.name.clone(), error)),
@@ -82,7 +82,14 @@ impl Dataplane {
         let Some(entry) = entries.iter().find(|entry| **entry == own).or(entries.first()) else {
             return Ok(None);
         };
-        let egress = self.pins.generation(force.generation.number).join("egress");
-        Ok(Some(Programs { entry: Pinned::open(entry)?, egress: Pinned::open(&egress)?, exit: self.exit }))
+        let number = force.generation.number;
+        let egress = self.pins.generation(number).join("egress");
+        let bare = self.bare(entry, number)?;
+        Ok(Some(Programs {
+            entry: Pinned::open(entry)?,
+            egress: Pinned::open(&egress)?,
+            bare,
+            exit: self.exit,
+        }))
     }
 }

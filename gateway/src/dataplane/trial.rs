@@ -24,6 +24,7 @@ use super::apply;
 use super::attach::Target;
 use super::connections::{self, ConnectionSummary, LiveConnection};
 use super::counters::{Counters, Counts};
+use super::devices::Link;
 use super::error::DataplaneError;
 use super::events::{open_ring, take};
 use super::generation::Generation;
@@ -39,6 +40,8 @@ use crate::policy::model::{RuleId, SegmentId};
 pub struct Trial {
     // Fields are dropped in this order: the filesystem last.
     entry: Xdp,
+    /// The same for packets without a link layer, where the policy may have some.
+    bare: Option<Xdp>,
     egress: SchedClassifier,
     events: RingBuf<MapData>,
     generation: Generation,
@@ -204,6 +207,7 @@ impl Trial {
         shared.put_in_force(generation.judge())?;
         Ok(Self {
             entry: Xdp::from_pin(pins.entry(object::hash()), XdpAttachType::Interface).map_err(refused)?,
+            bare: bare(&pins)?,
             egress: SchedClassifier::from_pin(pins.generation(1).join("egress")).map_err(refused)?,
             events: open_ring(&pins)?,
             generation,
@@ -228,9 +232,39 @@ impl Trial {
         pins::remove_tree(&self.pins.generation(self.generation.number))?;
         self.egress =
             SchedClassifier::from_pin(self.pins.generation(number).join("egress")).map_err(refused)?;
+        self.bare = bare(&self.pins)?;
         self.generation = next;
         self.manifest = image.manifest.clone();
         Ok(())
+    }
+
+    /// Runs the programs on one packet that arrives as `context` says on a device without a link layer.
+    ///
+    /// # Errors
+    /// Also where the policy has no interface that may be one.
+    pub fn run_bare(&self, context: TestContext, packet: &[u8]) -> Result<Outcome, DataplaneError> {
+        let mut buffers = Buffers::default();
+        let result = run_in(self.bare()?, context, packet, 1, &mut buffers)?;
+        Ok(outcome(&result, &buffers))
+    }
+
+    /// [`Self::judge`] for a packet that arrives on a device without a link layer.
+    ///
+    /// # Errors
+    /// As [`Self::run_bare`].
+    pub fn judge_bare(
+        &self,
+        context: TestContext,
+        packet: &[u8],
+        buffers: &mut Buffers,
+    ) -> Result<Decision, DataplaneError> {
+        let result = run_in(self.bare()?, context, packet, 1, buffers)?;
+        decision(&result, buffers)
+    }
+
+    fn bare(&self) -> Result<&Xdp, DataplaneError> {
+        let name = layout::PROGRAM_BARE_ENTRY;
+        self.bare.as_ref().ok_or_else(|| DataplaneError::Incomplete(format!("program {name} in use")))
     }
 
     /// Runs the programs, entry first, on one frame that arrives as `context` says.
@@ -247,11 +281,8 @@ impl Trial {
         repeat: u32,
     ) -> Result<(Outcome, Duration), DataplaneError> {
         let mut buffers = Buffers::default();
-        let result = self.run_in(context, frame, repeat, &mut buffers)?;
-        let start = sys::read::<u32>(&buffers.context).unwrap_or(META) as usize;
-        let end = result.data_size_out as usize;
-        let frame = buffers.output.get(start..end).unwrap_or_default().to_vec();
-        Ok((Outcome { action: result.return_value, frame }, result.duration))
+        let result = run_in(&self.entry, context, frame, repeat, &mut buffers)?;
+        Ok((outcome(&result, &buffers), result.duration))
     }
 
     /// Judges one frame and says what the program found, all in one system call. `buffers` is for
@@ -262,54 +293,8 @@ impl Trial {
         frame: &[u8],
         buffers: &mut Buffers,
     ) -> Result<Decision, DataplaneError> {
-        let result = self.run_in(context, frame, 1, buffers)?;
-        let found = buffers.output.get(size_of::<TestContext>()..META as usize);
-        let found = found.and_then(sys::read::<TestJudgement>).filter(|found| found.written == 1);
-        // What it did must be what it says.
-        let passed = goes_on(result.return_value);
-        let found = found.filter(|found| passed != (found.verdict == Verdict::Drop as u8));
-        let named = found.and_then(|found| {
-            let verdict = *Verdict::ALL.get(usize::from(found.verdict))?;
-            Some((found, Reason::from_number(found.reason)?, verdict))
-        });
-        let (found, reason, verdict) = named.ok_or(DataplaneError::NotJudged)?;
-        Ok(Decision {
-            reason,
-            rule: (found.rule != NO_RULE).then_some(RuleId(found.rule)),
-            source_segment: SegmentId(found.source_segment),
-            destination_segment: SegmentId(found.destination_segment),
-            verdict,
-        })
-    }
-
-    fn run_in(
-        &self,
-        context: TestContext,
-        frame: &[u8],
-        repeat: u32,
-        buffers: &mut Buffers,
-    ) -> Result<TestRunResult, DataplaneError> {
-        let length = check_length(frame)?;
-        let Buffers { input, output, context: context_out } = buffers;
-        input.clear();
-        input.extend_from_slice(sys::bytes_of(&[context]));
-        input.extend_from_slice(sys::bytes_of(&[TestJudgement::default()]));
-        input.extend_from_slice(frame);
-        if output.len() < input.len() + 256 {
-            output.resize(input.len() + 256, 0);
-        }
-        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-        // What lies between data_meta and data is metadata.
-        let context_in = [META, META.saturating_add(length), 0, 0, 0, 0];
-        let options = TestRunOptions {
-            data_in: Some(input.as_slice()),
-            data_out: Some(output.as_mut_slice()),
-            ctx_in: Some(sys::bytes_of(&context_in)),
-            ctx_out: Some(context_out.as_mut_slice()),
-            repeat,
-            ..TestRunOptions::default()
-        };
-        self.entry.test_run(options).map_err(refused)
+        let result = run_in(&self.entry, context, frame, 1, buffers)?;
+        decision(&result, buffers)
     }
 
     /// Runs the egress program on a frame that the gateway itself sends now, by the kernel's clock.
@@ -388,6 +373,71 @@ impl Trial {
     }
 }
 
+fn run_in(
+    program: &Xdp,
+    context: TestContext,
+    frame: &[u8],
+    repeat: u32,
+    buffers: &mut Buffers,
+) -> Result<TestRunResult, DataplaneError> {
+    let length = check_length(frame)?;
+    let Buffers { input, output, context: context_out } = buffers;
+    input.clear();
+    input.extend_from_slice(sys::bytes_of(&[context]));
+    input.extend_from_slice(sys::bytes_of(&[TestJudgement::default()]));
+    input.extend_from_slice(frame);
+    if output.len() < input.len() + 256 {
+        output.resize(input.len() + 256, 0);
+    }
+    // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+    // What lies between data_meta and data is metadata.
+    let context_in = [META, META.saturating_add(length), 0, 0, 0, 0];
+    let options = TestRunOptions {
+        data_in: Some(input.as_slice()),
+        data_out: Some(output.as_mut_slice()),
+        ctx_in: Some(sys::bytes_of(&context_in)),
+        ctx_out: Some(context_out.as_mut_slice()),
+        repeat,
+        ..TestRunOptions::default()
+    };
+    program.test_run(options).map_err(refused)
+}
+
+/// What the program found, as it says itself.
+fn decision(result: &TestRunResult, buffers: &Buffers) -> Result<Decision, DataplaneError> {
+    let found = buffers.output.get(size_of::<TestContext>()..META as usize);
+    let found = found.and_then(sys::read::<TestJudgement>).filter(|found| found.written == 1);
+    // What it did must be what it says.
+    let passed = goes_on(result.return_value);
+    let found = found.filter(|found| passed != (found.verdict == Verdict::Drop as u8));
+    let named = found.and_then(|found| {
+        let verdict = *Verdict::ALL.get(usize::from(found.verdict))?;
+        Some((found, Reason::from_number(found.reason)?, verdict))
+    });
+    let (found, reason, verdict) = named.ok_or(DataplaneError::NotJudged)?;
+    Ok(Decision {
+        reason,
+        rule: (found.rule != NO_RULE).then_some(RuleId(found.rule)),
+        source_segment: SegmentId(found.source_segment),
+        destination_segment: SegmentId(found.destination_segment),
+        verdict,
+    })
+}
+
+/// What a program did.
+fn outcome(result: &TestRunResult, buffers: &Buffers) -> Outcome {
+    let start = sys::read::<u32>(&buffers.context).unwrap_or(META) as usize;
+    let end = result.data_size_out as usize;
+    let frame = buffers.output.get(start..end).unwrap_or_default().to_vec();
+    Outcome { action: result.return_value, frame }
+}
+
+/// The entry program for packets without a link layer, where it is loaded.
+fn bare(pins: &Pins) -> Result<Option<Xdp>, DataplaneError> {
+    let path = pins.bare(&pins.entry(object::hash()));
+    path.exists().then(|| Xdp::from_pin(path, XdpAttachType::Interface).map_err(refused)).transpose()
+}
+
 const fn goes_on(action: u32) -> bool {
     action == XDP_PASS || action == XDP_REDIRECT
 }
@@ -433,6 +483,8 @@ fn targets(interfaces: &BTreeMap<String, u32>) -> Vec<Target> {
         ifindex: *ifindex,
         links: Vec::new(),
         mtu: 0,
+        link: Link::Ethernet,
+        tunnel: false,
     };
     interfaces.iter().map(target).collect()
 }

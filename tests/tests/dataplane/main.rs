@@ -3,6 +3,7 @@
 //! Needs root. Everything happens in network namespaces and BPF filesystems of the tests' own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod bare;
 mod change;
 mod checkup;
 mod clinic;

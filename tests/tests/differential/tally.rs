@@ -12,6 +12,8 @@ pub(crate) struct Tally {
     pub(crate) reasons: BTreeMap<Reason, u64>,
     /// Of these, frames that the image was asked about too.
     pub(crate) read_in_image: u64,
+    /// Of these, packets that came without a link layer.
+    pub(crate) bare: u64,
     /// Frames that the gateway itself sent.
     pub(crate) sent: u64,
     /// Changes of policy.
@@ -35,6 +37,7 @@ impl Tally {
             *self.reasons.entry(*reason).or_default() += count;
         }
         self.read_in_image += other.read_in_image;
+        self.bare += other.bare;
         self.sent += other.sent;
         self.changes += other.changes;
         self.compiled[0] += other.compiled[0];
@@ -48,9 +51,10 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} packets ({} read in the image too), {} sent by the gateway, {} changes of policy, {} of {} in layers,",
+            "{} packets ({} read in the image too, {} without a link layer), {} sent by the gateway, {} changes of policy, {} of {} in layers,",
             self.packets(),
             self.read_in_image,
+            self.bare,
             self.sent,
             self.changes,
             self.compiled[1],

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use clinigate::compile::image::Image;
 use clinigate::compile::{Layering, compile_as};
-use clinigate::dataplane::trial::Trial;
+use clinigate::dataplane::trial::{FRAME_MIN, Outcome, Trial};
 use clinigate::dataplane::{Counters, PairKey};
 use clinigate::policy::model::Policy;
 use clinigate::policy::{SourceFile, resolve};
@@ -64,6 +64,9 @@ pub(crate) struct Bench {
     /// Nanoseconds on the clock of the frames.
     pub(crate) now: u64,
     log: String,
+    /// Another of the same, to which every packet comes by a device without a link layer, as far as it could.
+    bare: Option<Box<Bench>>,
+    is_bare: bool,
 }
 
 impl Bench {
@@ -91,7 +94,21 @@ impl Bench {
             .map(|(entry, index)| (entry.name.clone(), index))
             .collect();
         let trial = Trial::new(image, &interfaces).unwrap();
-        Self { trial, interfaces, now: 3_600_000_000_000, log: String::new() }
+        Self { trial, interfaces, now: 3_600_000_000_000, log: String::new(), bare: None, is_bare: false }
+    }
+
+    /// The ward twice: what comes with a link layer, and what comes without one, must come to the same.
+    pub(crate) fn ward_on_any_link() -> Self {
+        let mut image = image(WARD);
+        image.config.tunnels = 1;
+        let bare = Self { is_bare: true, ..Self::of(&image) };
+        Self { bare: Some(Box::new(bare)), ..Self::ward() }
+    }
+
+    /// The same packets by devices without a link layer.
+    pub(crate) fn without_link_layer(mut self) -> Self {
+        self.is_bare = true;
+        self
     }
 
     /// The same with each interface a bond of two links: `t0` has `t0-link1` and `t0-link2`.
@@ -105,7 +122,7 @@ impl Bench {
             links.insert(bond, own.to_vec());
         }
         let trial = Trial::bonded(&image, &interfaces, &links).unwrap();
-        Self { trial, interfaces, now, log }
+        Self { trial, interfaces, now, log, bare: None, is_bare: false }
     }
 
     /// A resolved policy, with its rules in one table.
@@ -124,6 +141,7 @@ impl Bench {
 
     /// Puts another policy in force.
     pub(crate) fn swap(&mut self, policy: &str) {
+        assert!(self.bare.is_none());
         self.trial.swap(&image(policy)).unwrap();
         writeln!(self.log, "-- another policy").unwrap();
     }
@@ -143,11 +161,15 @@ impl Bench {
     /// Runs a frame that arrives on `interface`, and compares all that can be seen of it.
     #[track_caller]
     pub(crate) fn frame(&mut self, what: &str, interface: &str, frame: &[u8], expected: Expected) {
+        if let Some(bare) = &mut self.bare {
+            bare.now = self.now;
+            bare.frame(what, interface, frame, expected);
+        }
         let before = self.counters();
         self.trial.events();
         let ifindex = self.interfaces.get(interface).copied().unwrap_or(999);
         let context = TestContext { now: self.now, ifindex, reserved: 0 };
-        let outcome = self.trial.run(context, frame).unwrap();
+        let outcome = self.run(context, frame);
         let after = self.counters();
 
         let (key, bytes) = self.moved(what, &before, &after);
@@ -159,6 +181,23 @@ impl Bench {
         assert_eq!(bytes, frame.len() as u64, "{what}: bytes counted");
         assert_eq!(outcome.passed(), expected.verdict != Verdict::Drop, "{what}: action {}", outcome.action);
         assert_eq!(outcome.frame, frame, "{what}: the frame goes on as it came");
+    }
+
+    fn run(&self, context: TestContext, frame: &[u8]) -> Outcome {
+        if !self.is_bare || !could_be_bare(frame) {
+            return self.trial.run(context, frame).unwrap();
+        }
+        let outcome = self.trial.run_bare(context, &frame[LINK..]).unwrap();
+        // What is dropped keeps the header that it was given.
+        let taken = if outcome.passed() { LINK } else { 0 };
+        let written = if taken == 0 { LINK } else { 0 };
+        Outcome { frame: [&frame[..LINK], &outcome.frame[written..]].concat(), ..outcome }
+    }
+
+    /// Runs a packet on a device without a link layer.
+    pub(crate) fn packet(&self, interface: &str, packet: &[u8]) -> Outcome {
+        let context = TestContext { now: self.now, ifindex: self.interfaces[interface], reserved: 0 };
+        self.trial.run_bare(context, packet).unwrap()
     }
 
     /// The segments of the last frame's pair: source and destination.
@@ -180,6 +219,9 @@ impl Bench {
 
     /// Runs the egress program on a frame that the gateway sends itself.
     pub(crate) fn sends(&mut self, what: &str, frame: &[u8]) {
+        if let Some(bare) = &mut self.bare {
+            bare.sends(what, frame);
+        }
         let outcome = self.trial.send(frame).unwrap();
         assert_eq!(outcome.action.cast_signed(), -1, "{what}: the egress program never decides");
         writeln!(self.log, "gateway sends {what}").unwrap();
@@ -221,6 +263,20 @@ impl Bench {
         };
         (key.clone(), *bytes)
     }
+}
+
+/// Bytes of the header of Ethernet.
+const LINK: usize = 14;
+
+/// Whether a frame is a packet with the header of Ethernet before it, and nothing else: and one that the kernel takes
+/// for a run without that.
+fn could_be_bare(frame: &[u8]) -> bool {
+    let version = match frame.get(LINK - 2..LINK) {
+        Some([0x08, 0x00]) => 4,
+        Some([0x86, 0xdd]) => 6,
+        _ => return false,
+    };
+    frame.len() >= LINK + FRAME_MIN && frame[LINK] >> 4 == version
 }
 
 fn moved_rules(before: &Counters, after: &Counters) -> Vec<String> {

@@ -31,7 +31,7 @@ fn first_part(ports: (u16, u16)) -> Vec<u8> {
 
 #[test]
 fn promise_6_later_fragments_follow_their_first() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let own = [10, 0, 1, 5];
     bench.frame("later before first", "a0", &v4(own, UDP, 3, &[7; 16]), drop(Reason::UnknownFragment));
     bench.frame("first", "a0", &v4(own, UDP, MORE, &first_part((1, 53))), pass(Reason::Flow, "ask"));
@@ -45,7 +45,7 @@ fn promise_6_later_fragments_follow_their_first() {
 
 #[test]
 fn a_datagram_of_a_running_connection_may_be_long() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let query =
         ethernet(IPV4, &ipv4([10, 0, 1, 5].into(), [10, 0, 2, 5].into(), UDP, 0, &udp_header((1, 53), 4)));
     bench.frame("query", "a0", &query, pass(Reason::Flow, "ask"));
@@ -58,7 +58,7 @@ fn a_datagram_of_a_running_connection_may_be_long() {
 
 #[test]
 fn promise_6_fragments_of_a_dropped_datagram_are_dropped() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let own = [10, 0, 1, 5];
     bench.frame("first", "a0", &v4(own, UDP, MORE, &first_part((1, 54))), drop(Reason::NoFlow));
     bench.frame("later", "a0", &v4(own, UDP, 3, &[7; 16]), drop(Reason::UnknownFragment));
@@ -66,7 +66,7 @@ fn promise_6_fragments_of_a_dropped_datagram_are_dropped() {
 
 #[test]
 fn promise_6_fragments_that_could_rewrite_a_header_are_dropped() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let own = [10, 0, 1, 5];
     let header = tcp_header((1, 104), SYN);
     bench.frame(
@@ -107,7 +107,7 @@ fn promise_6_fragments_whose_connection_is_gone_open_none() {
 
 #[test]
 fn promise_6_ipv6_fragments() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     bench.frame("later before first", "a0", &v6(UDP, 3, false, 9, &[7; 16]), drop(Reason::UnknownFragment));
     bench.frame("first", "a0", &v6(UDP, 0, true, 9, &first_part((1, 53))), pass(Reason::Flow, "ask"));
     bench.frame("later", "a0", &v6(UDP, 3, false, 9, &[7; 16]), pass(Reason::Established, "ask"));

@@ -16,7 +16,7 @@ fn error(from: &str, to: &str, kind: u8, code: u8, quoted: &[u8]) -> Vec<u8> {
 
 #[test]
 fn promise_3_errors_that_quote_a_connection_pass() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     bench.frame("SYN", "a0", &tcp("10.0.1.5", "10.0.2.5", (1, 104), SYN), pass(Reason::Flow, "store"));
     bench.frame(
         "SYN-ACK",
@@ -84,7 +84,7 @@ fn promise_3_errors_that_quote_a_connection_pass() {
 
 #[test]
 fn promise_3_icmpv6_errors() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let query = crate::frame::udp("fd00:1::5", "fd00:2::5", (1, 53));
     bench.frame("query", "a0", &query, pass(Reason::Flow, "ask"));
     let sent = network("fd00:1::5", "fd00:2::5", UDP, &udp_header((1, 53), 4));
@@ -118,7 +118,7 @@ fn promise_3_icmpv6_errors() {
 
 #[test]
 fn redirects_and_the_like_need_a_flow() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     bench.frame(
         "redirect",
         "a0",

@@ -27,7 +27,7 @@ fn cut(mut frame: Vec<u8>, length: usize) -> Vec<u8> {
 #[test]
 fn promise_6_ipv4_that_contradicts_itself_is_dropped() {
     let good = udp(FROM, TO, (1, 53));
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let cases = [
         ("Ethernet header alone", cut(good.clone(), 14), Reason::Truncated),
         ("half an IPv4 header", cut(good.clone(), 24), Reason::Truncated),
@@ -59,7 +59,7 @@ fn promise_6_ipv4_that_contradicts_itself_is_dropped() {
 
 #[test]
 fn promise_6_tcp_flags_that_nobody_combines_are_dropped() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     for flags in [0, FIN, SYN | FIN, SYN | RST, FIN | RST, SYN | ACK | FIN, SYN | ACK | RST, 0x20, 0x29, 0x3f]
     {
         let frame = tcp(FROM, TO, (1, 104), flags);
@@ -73,7 +73,7 @@ fn promise_6_tcp_flags_that_nobody_combines_are_dropped() {
 
 #[test]
 fn promise_6_ipv4_options_are_walked() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let plain = network(FROM, TO, UDP, &udp_header((1, 53), 4));
     let with = |options: &[u8]| ethernet(IPV4, &with_options(&plain, options));
     bench.frame("router alert", "a0", &with(&[148, 4, 0, 0]), pass(Reason::Flow, "ask"));
@@ -95,7 +95,7 @@ fn promise_6_ipv4_options_are_walked() {
 
 #[test]
 fn promise_6_ipv6_extension_headers_are_walked_to_a_bound() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let from: Ipv6Addr = "fd00:1::5".parse().unwrap();
     let to: Ipv6Addr = "fd00:2::5".parse().unwrap();
     let transport = udp_header((1, 53), 4);
@@ -141,7 +141,7 @@ fn promise_6_ipv6_extension_headers_are_walked_to_a_bound() {
 
 #[test]
 fn promise_6_no_header_is_read_before_its_place() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     // Destination options that reach beyond what is read, and in them, where reading ends, a UDP header
     // for a port that is allowed. The real one behind them asks for another.
     let (begin, end_of_reading) = (14 + 40, 1023);
@@ -156,7 +156,7 @@ fn promise_6_no_header_is_read_before_its_place() {
 
 #[test]
 fn promise_6_ipv6_that_contradicts_itself_is_dropped() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let good = udp("fd00:1::5", "fd00:2::5", (1, 53));
     let cases = [
         ("half a header", cut(good.clone(), 34), Reason::Truncated),
@@ -178,7 +178,7 @@ fn promise_6_ipv6_that_contradicts_itself_is_dropped() {
 
 #[test]
 fn large_frames_are_read_whole() {
-    let mut bench = Bench::ward();
+    let mut bench = Bench::ward_on_any_link();
     let large = packet(FROM, TO, UDP, &udp_header((1, 53), 8_000));
     bench.frame("a jumbo frame", "a0", &large, pass(Reason::Flow, "ask"));
     let cut_off = cut(large, 5_000);

@@ -40,6 +40,12 @@ fn policy(text: &str) -> Policy {
     policy
 }
 
+/// With its rules in one table, and in layers; and with interfaces that have no link layer.
+fn benches(policy: &Policy) -> [Bench; 3] {
+    let [one, layered] = Bench::both(policy);
+    [one, layered, Bench::of_policy(policy).without_link_layer()]
+}
+
 fn asks(port: u16, service: u16, flags: u8) -> Vec<u8> {
     tcp("203.0.113.5", "10.0.2.5", (port, service), flags)
 }
@@ -62,7 +68,7 @@ fn open(bench: &mut Bench, interface: &str, port: u16, service: u16, rule: &'sta
 
 #[test]
 fn promise_5_access_through_a_tunnel_is_open_to_what_comes_through_it_alone() {
-    for mut bench in Bench::both(&policy(CLINIC)) {
+    for mut bench in benches(&policy(CLINIC)) {
         bench.frame("from the open network", "w0", &asks(1, 22, SYN), drop(Reason::NoFlow));
         bench.frame("through another tunnel", "v0", &asks(1, 22, SYN), drop(Reason::NoFlow));
         bench.frame(
@@ -87,7 +93,7 @@ fn promise_5_access_through_a_tunnel_is_open_to_what_comes_through_it_alone() {
 /// Whoever knows the numbers of a session, and forges its packets on the open network.
 #[test]
 fn promise_5_forged_packets_of_a_tunnels_session_neither_pass_nor_end_it() {
-    for mut bench in Bench::both(&policy(CLINIC)) {
+    for mut bench in benches(&policy(CLINIC)) {
         open(&mut bench, "t0", 1, 22, "repair");
         for (what, flags) in [("data", ACK), ("the end", FIN | ACK), ("a reset", RST), ("a new one", SYN)] {
             for interface in ["w0", "v0"] {
@@ -120,7 +126,7 @@ fn promise_5_forged_packets_of_a_tunnels_session_neither_pass_nor_end_it() {
 #[test]
 fn promise_5_nothing_is_taken_up_in_its_middle_outside_its_tunnel() {
     let text = format!("{CLINIC}settings: {{ midstream: true }}\n");
-    for mut bench in Bench::both(&policy(&text)) {
+    for mut bench in benches(&policy(&text)) {
         bench.frame("from outside", "w0", &asks(1, 22, ACK), drop(Reason::NoFlow));
         bench.frame("from the scanner", "b0", &answers(1, 22, ACK), drop(Reason::NoFlow));
         bench.frame("through it", "t0", &asks(1, 22, ACK), pass(Reason::MidStream, "repair"));
@@ -137,7 +143,7 @@ fn promise_5_where_time_and_tunnel_are_wanted_both_must_be() {
     policy.conditions = vec![Condition { intervals: vec![(START + 10 * SECOND, START + 20 * SECOND)] }];
     let repair = policy.rules.iter_mut().find(|rule| rule.name == "repair").unwrap();
     repair.condition = Some(0);
-    for mut bench in Bench::both(&policy) {
+    for mut bench in benches(&policy) {
         bench.frame("too early", "t0", &asks(1, 22, SYN), drop(Reason::NoFlow));
         bench.wait(10);
         bench.frame("outside", "w0", &asks(1, 22, SYN), drop(Reason::NoFlow));
@@ -160,7 +166,7 @@ fn a_rule_without_a_tunnel_stands_beside_one_with_it() {
     policy.rules.iter_mut().find(|rule| rule.name == "reads").unwrap().services = services;
     // The first that allows is the one that is named.
     policy.rules.sort_by_key(|rule| rule.name != "reads-first");
-    for mut bench in Bench::both(&policy) {
+    for mut bench in benches(&policy) {
         open(&mut bench, "t0", 1, 9443, "reads-first");
         open(&mut bench, "w0", 2, 9443, "reads");
         bench.frame("by another way", "w0", &asks(1, 9443, ACK), pass(Reason::Established, "reads"));
@@ -169,7 +175,7 @@ fn a_rule_without_a_tunnel_stands_beside_one_with_it() {
     }
     let forbidden = format!("{CLINIC}deny:\n  - {{ name: never, from: 203.0.113.5, services: [tcp/22] }}\n");
     let policy = self::policy(&forbidden);
-    for mut bench in Bench::both(&policy) {
+    for mut bench in benches(&policy) {
         bench.frame("denied", "t0", &asks(1, 22, SYN), drop_by(Reason::Denied, "never"));
     }
 }
@@ -210,10 +216,35 @@ fn promise_5_access_through_a_tunnel_that_ends_nowhere_is_closed() {
     );
     let closed: Vec<&Rule> = policy.rules.iter().filter(|rule| !rule.is_active()).collect();
     assert_eq!(closed.iter().map(|rule| rule.name.as_str()).collect::<Vec<_>>(), ["repair", "reads-first"]);
-    for mut bench in Bench::both(&policy) {
+    for mut bench in benches(&policy) {
         for interface in ["t0", "w0", "v0"] {
             bench.frame("closed", interface, &asks(1, 22, SYN), drop(Reason::NoFlow));
         }
         open(&mut bench, "w0", 2, 443, "pages");
     }
+}
+
+/// What has no link layer begins with its version: of what is no IP nobody knows anything.
+#[test]
+fn promise_6_without_a_link_layer_what_is_no_ip_is_dropped() {
+    let bench = Bench::of_policy(&policy(CLINIC));
+    let sound = asks(1, 22, SYN)[14..].to_vec();
+    let passed = bench.packet("t0", &sound);
+    assert!(passed.passed() && passed.frame == sound, "it goes on as it came");
+    for version in (0..16).filter(|version| *version != 4) {
+        let mut packet = sound.clone();
+        packet[0] = packet[0] & 0x0f | version << 4;
+        assert!(!bench.packet("t0", &packet).passed(), "version {version}");
+    }
+    for length in 14..sound.len() {
+        assert!(!bench.packet("t0", &sound[..length]).passed(), "{length} bytes");
+    }
+    let counted = bench.counters().pairs;
+    let of = |reason| -> u64 {
+        let those = counted.iter().filter(|(key, _)| key.reason == reason);
+        those.map(|(_, counter)| counter.packets).sum()
+    };
+    // All versions but 6, which is too short; and all lengths.
+    assert_eq!((of(Reason::Flow), of(Reason::UnlistedEtherType)), (1, 14));
+    assert_eq!(of(Reason::Truncated) + of(Reason::MalformedIpv6) + of(Reason::MalformedTransport), 1 + 26);
 }

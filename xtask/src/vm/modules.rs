@@ -9,13 +9,16 @@ use anyhow::{Context, Result};
 use crate::process;
 
 /// What tests and deployments use, where it is not built in.
-const WANTED: [&str; 23] = [
+const WANTED: [&str; 26] = [
     "virtio_pci",
     "virtio_net",
     "e1000",
     "veth",
     "dummy",
     "tun",
+    "ipip",
+    "ip_gre",
+    "xfrm_interface",
     "8021q",
     "bridge",
     "br_netfilter",
