@@ -276,6 +276,8 @@ fn the_vendor_examples_open_only_what_has_no_limit_in_time() {
         found("carrier0", "172.16.8.10", "10.10.60.20", Kind::Tcp(443)),
         Some("analyser-vendor/analyser-1")
     );
+    assert_eq!(found("wg0", "203.0.113.40", "10.10.110.20", Kind::Tcp(443)), Some("monitor-logs"));
+    assert_eq!(found("wan0", "203.0.113.40", "10.10.110.20", Kind::Tcp(443)), None);
     assert_eq!(found("carrier0", "172.16.8.11", "10.10.60.20", Kind::Tcp(443)), None);
     assert_eq!(found("jump0", "10.10.110.11", "10.10.40.11", Kind::Tcp(443)), None);
     assert_eq!(found("wan0", "203.0.113.18", "10.10.40.11", Kind::Tcp(443)), None);

@@ -8,6 +8,7 @@ use nix::net::if_::if_nameindex;
 use serde::Serialize;
 
 use super::classifiers::Way;
+use super::devices::Link;
 use super::ethtool::Ethtool;
 use super::features::{Features, Need};
 use super::netlink::{self, AttachedXdp};
@@ -169,6 +170,15 @@ fn interface(name: &str, findings: &mut Vec<Finding>) -> Option<InterfaceCheckup
             vlan.lower, vlan.identifier
         );
         note(findings, false, what, mend);
+    } else if let Some(Link::Other(kind)) = device.map(|device| device.link) {
+        let what = format!(
+            "nobody knows what packets of {name} begin with (hardware type {kind}): it cannot be enforced"
+        );
+        note(findings, false, what, "name the Ethernet device that leads there in the policy");
+    } else if device.is_some_and(|device| device.link == Link::Bare) {
+        let what =
+            format!("{name} has no link layer: it is judged by the stack, as the end of a tunnel alone");
+        note(findings, false, what, "`wan: true` with `tunnel` in the policy");
     } else if native == Some(false) {
         let what = format!("the driver of {name} has no native XDP: it is judged by the stack, slowly");
         note(findings, false, what, "clinigate run --xdp-mode generic");
@@ -176,7 +186,8 @@ fn interface(name: &str, findings: &mut Vec<Finding>) -> Option<InterfaceCheckup
     let xdp = netlink::attached_xdp(ifindex).ok().flatten();
     let xdp = xdp.map(|AttachedXdp { program, .. }| (program, attach::program_name(program)));
     // Without rights a program has no name: it may well be ours, and taking it off would open the network.
-    let foreign = |called: &String| !called.is_empty() && called != layout::PROGRAM_ENTRY;
+    let ours = [layout::PROGRAM_ENTRY, layout::PROGRAM_BARE_ENTRY];
+    let foreign = |called: &String| !called.is_empty() && !ours.contains(&called.as_str());
     if let Some((program, called)) = xdp.as_ref().filter(|(_, called)| foreign(called)) {
         let what = format!("{name} carries the XDP program {called:?} ({program}), which is not ours");
         note(findings, false, what, format!("ip link set dev {name} xdp off"));

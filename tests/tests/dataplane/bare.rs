@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clinigate::compile::compile;
 use clinigate::compile::image::Image;
-use clinigate::dataplane::{AttachedMode, DataplaneError, detach};
+use clinigate::dataplane::{AttachedMode, DataplaneError, detach, examine};
 use clinigate::policy::{SourceFile, resolve};
 use clinigate_tests::tun;
 
@@ -42,6 +42,9 @@ fn a_device_without_a_link_layer_is_attached_as_the_end_of_a_tunnel() {
         };
         let expected = [Some(AttachedMode::Native), Some(AttachedMode::Generic)];
         assert_eq!(modes(&dataplane), expected);
+        let looked = examine(&place.options().pin_root, &["t0".to_owned()]);
+        let says = |what: &str| looked.findings.iter().any(|finding| finding.what.contains(what));
+        assert!(says("t0 has no link layer") && !says("not ours"), "{:?}", looked.findings);
         // Another generation, another controller, another device of the same name.
         dataplane.apply(&image(", tunnel: ipsec"), record("second")).unwrap();
         drop(dataplane);
