@@ -111,6 +111,11 @@ impl Deployment {
 }
 
 impl Hospital {
+    /// Adds a link to the bond that the trunk is.
+    pub fn add_link(&self, link: &str) -> Result<()> {
+        add_link(&self.gateway, &self.switch, link, 13)
+    }
+
     /// Adds a second gateway on the same segments, and a link between the two that no policy names (`hb0`). The segments'
     /// router addresses are on neither: whoever is in charge takes them ([`Self::router_addresses`]).
     pub fn add_standby(&self) -> Result<Namespace> {
@@ -210,14 +215,20 @@ fn bond(gateway: &Namespace, switch: &Namespace, mode: &str) -> Result<()> {
         let address = mac_text(mac(1, end));
         namespace.batch(&[format!("link add {name} address {address} type bond mode {mode} miimon 50")])?;
     }
-    for (number, link) in (7..).zip(LINKS) {
-        wire(&end(gateway, link, mac(number, 1), &[]), &end(switch, link, mac(number, 2), &[]))?;
-        for (namespace, name) in [(gateway, TRUNK), (switch, HOST_INTERFACE)] {
-            namespace.batch(&[format!("link set {link} down"), format!("link set {link} master {name}")])?;
-        }
+    for (number, link) in (11..).zip(LINKS) {
+        add_link(gateway, switch, link, number)?;
     }
     for (namespace, name) in [(gateway, TRUNK), (switch, HOST_INTERFACE)] {
         namespace.batch(&[format!("link set {name} up")])?;
+    }
+    Ok(())
+}
+
+/// Joins the two ends of a bond by another link.
+fn add_link(gateway: &Namespace, switch: &Namespace, link: &str, number: u8) -> Result<()> {
+    wire(&end(gateway, link, mac(number, 1), &[]), &end(switch, link, mac(number, 2), &[]))?;
+    for (namespace, bond) in [(gateway, TRUNK), (switch, HOST_INTERFACE)] {
+        namespace.batch(&[format!("link set {link} down"), format!("link set {link} master {bond}")])?;
     }
     Ok(())
 }

@@ -80,10 +80,10 @@ fn a_card_without_native_xdp() {
     assert!(status.contains("generic"), "{status}");
     site.hold();
     let log = std::fs::read_to_string(site.setting.log()).unwrap();
-    assert!(log.contains("generic"), "{log}");
+    assert!(log.contains("GENERIC XDP MODE"), "{log}");
     let Site { service, setting, policy, hospital, .. } = site;
     service.end().unwrap();
-    setting.call(&["detach"]).unwrap();
+    setting.call(&["detach", "--yes"]).unwrap();
 
     let mut native = setting.start_unready(&policy).unwrap();
     let refusal = native.wait_refused(soon()).unwrap();

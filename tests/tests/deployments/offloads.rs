@@ -91,6 +91,11 @@ fn of_the_links_of_a_bond() {
     site.hospital.gateway.batch(&["link set link1 down".to_owned()]).unwrap();
     eventually("traffic on the other link", || site.echo("ct-1").is_ok());
     site.hold();
+    // So is one that came later.
+    site.hospital.add_link("link3").unwrap();
+    site.hospital.gateway.batch(&["link set link2 down".to_owned()]).unwrap();
+    eventually("traffic on the new link", || site.echo("ct-1").is_ok());
+    site.hold();
 }
 
 /// Frames of 9,000 bytes come in several buffers. Not by a veth: newer kernels do not bear that, and it is refused.

@@ -38,6 +38,10 @@ const WANTED: [&str; 26] = [
     "nft_reject_inet",
 ];
 
+/// What modules ask the kernel for by the name of an algorithm as they begin, which no list of theirs says; some kernels
+/// have it inside, or do without.
+const ASKED_FOR: [&str; 1] = ["crc32c_generic"];
+
 /// The modules to load, in order, and the names of those that this kernel has neither as a file nor inside.
 pub(super) fn order(folder: &Path) -> Result<(Vec<PathBuf>, Vec<&'static str>)> {
     let mut files = BTreeMap::new();
@@ -46,6 +50,9 @@ pub(super) fn order(folder: &Path) -> Result<(Vec<PathBuf>, Vec<&'static str>)> 
     let built_in = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
     let built_in: BTreeSet<String> = built_in.lines().map(|line| name(Path::new(line))).collect();
     let mut order = Order { files, seen: BTreeSet::new(), paths: Vec::new() };
+    for module in ASKED_FOR {
+        order.add(module)?;
+    }
     let mut absent = Vec::new();
     for wanted in WANTED {
         if order.files.contains_key(wanted) {
