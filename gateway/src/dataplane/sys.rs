@@ -283,8 +283,10 @@ pub(super) fn read_array(
     size: usize,
     mut visit: impl FnMut(u32, &[u8]),
 ) -> io::Result<()> {
-    let mut keys = vec![0_u32; BATCH as usize];
-    let mut values = vec![0_u8; size * BATCH as usize];
+    // Most maps are smaller: to clear what nobody fills took longer than to read them.
+    let most = BATCH.min(entries);
+    let mut keys = vec![0_u32; most as usize];
+    let mut values = vec![0_u8; size * most as usize];
     let mut position = 0_u32;
     let mut first = true;
     let mut done = 0;
@@ -295,7 +297,7 @@ pub(super) fn read_array(
             end: address(&raw mut next),
             keys: address(keys.as_mut_ptr()),
             values: address(values.as_mut_ptr()),
-            count: BATCH.min(entries - done),
+            count: most.min(entries - done),
             map: raw(map),
             ..Default::default()
         };
