@@ -11,10 +11,16 @@ use clinigate_tests::tun;
 
 use crate::place::{self, Place, ip, record};
 
+/// The end of one tunnel is a port; what `t0` is the end of, `tunnel` says.
 fn image(tunnel: &str) -> Image {
     let text = format!(
-        "interfaces: {{ m0: {{ access: modalities }}, t0: {{ wan: true{tunnel} }} }}\nsegments: {{ modalities: {{ subnets: \
-         10.0.1.0/24 }} }}\n"
+        "interfaces:
+  m0: {{ access: modalities }}
+  t0: {{ wan: true{tunnel} }}
+  w0: {{ wan: true, tunnel: ip-vpn }}
+segments:
+  modalities: {{ subnets: 10.0.1.0/24 }}
+"
     );
     compile(&resolve(vec![SourceFile::new("policy.yaml", text)]).policy.unwrap()).unwrap()
 }
@@ -22,7 +28,10 @@ fn image(tunnel: &str) -> Image {
 /// Runs a test where there can be such devices.
 fn run(test: impl FnOnce(&Place) + Send + 'static) {
     if Path::new("/dev/net/tun").exists() {
-        place::run(test);
+        place::run(|place| {
+            place.add_interface("w0");
+            test(place);
+        });
     } else {
         eprintln!("skipped: this kernel has no /dev/net/tun");
     }
@@ -34,13 +43,13 @@ fn a_device_without_a_link_layer_is_attached_as_the_end_of_a_tunnel() {
         let device = tun::open("t0").unwrap();
         let mut dataplane = place.open().unwrap();
         let applied = dataplane.apply(&image(", tunnel: wireguard"), record("first")).unwrap();
-        assert_eq!(applied.attached, ["m0", "t0"]);
+        assert_eq!(applied.attached, ["m0", "t0", "w0"]);
         // No driver of theirs has another mode: nothing to warn of.
         assert_eq!(applied.warnings, Vec::<String>::new());
         let modes = |dataplane: &clinigate::dataplane::Dataplane| {
             dataplane.interfaces().into_iter().map(|interface| interface.mode).collect::<Vec<_>>()
         };
-        let expected = [Some(AttachedMode::Native), Some(AttachedMode::Generic)];
+        let expected = [AttachedMode::Native, AttachedMode::Generic, AttachedMode::Native].map(Some);
         assert_eq!(modes(&dataplane), expected);
         let looked = examine(&place.options().pin_root, &["t0".to_owned()]);
         let says = |what: &str| looked.findings.iter().any(|finding| finding.what.contains(what));
@@ -58,7 +67,7 @@ fn a_device_without_a_link_layer_is_attached_as_the_end_of_a_tunnel() {
         drop(dataplane);
         let mut detached = detach(&place.options()).unwrap().interfaces;
         detached.dedup();
-        assert_eq!(detached, ["m0", "t0"]);
+        assert_eq!(detached, ["m0", "t0", "w0"]);
         assert!(!place.options().pin_root.exists());
     });
 }
