@@ -279,3 +279,23 @@ fn what_no_chain_reaches_is_not_reachable() {
     let wrong = reach(&["--from", "pumps", "--max-hops", "0"]);
     assert!(wrong.starts_with("exit code 2\n"), "{wrong}");
 }
+
+/// The vendor's address alone opens nothing: the packet has to come through the tunnel, and that is said.
+#[test]
+fn what_must_come_through_a_tunnel_says_so() {
+    let explain = |arguments: &[&str]| run(&policies(), &[&["explain", "vendors"], arguments].concat());
+    let all = explain(&["--from", "203.0.113.40", "--to", "monitors-1", "--service", "https"]);
+    assert!(all.starts_with("exit code 0\n"), "{all}");
+    assert!(all.contains("`monitor-logs`") && all.contains(", if packets arrive through wireguard"), "{all}");
+    assert!(all.contains("such as tcp 203.0.113.40:49152 -> 10.10.110.20:443 arriving on wg0"), "{all}");
+    let packet =
+        |interface: &str| format!("tcp 203.0.113.40:49152 -> 10.10.110.20:443 arriving on {interface}");
+    assert!(explain(&["--packet", &packet("wg0")]).starts_with("exit code 0\n"));
+    let outside = explain(&["--packet", &packet("wan0")]);
+    assert!(outside.starts_with("exit code 1\n"), "{outside}");
+    assert!(
+        outside.contains("nearest: vendor access `monitor-logs`")
+            && outside.contains(": it needs to arrive through wireguard"),
+        "{outside}"
+    );
+}

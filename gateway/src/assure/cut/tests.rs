@@ -203,3 +203,46 @@ fn it_is_what_the_oracle_decides_at_the_next_packet() {
     }
     assert_eq!(decided, [12, 6]);
 }
+
+/// A session lives where its initiator's last packet came from.
+#[test]
+fn a_session_is_cut_where_it_does_not_come_as_it_must() {
+    const VENDOR: &str = "flows:\n";
+    let world = ("  wan0: { wan: true }", "  wan0: { wan: true }\n  t0: { wan: true, tunnel: ipsec }");
+    let access = |through: &str| {
+        format!(
+            "vendors: {{ v: {{ sources: 203.0.113.5, access: [{{ name: a, to: server, services: ssh{through} }}] }} }}\nflows:\n"
+        )
+    };
+    let (whichever, tunnelled, direct) =
+        (access(""), access(", through: ipsec"), access(", through: direct"));
+    let session = |interface| Connection {
+        initiator: ("203.0.113.5".parse().unwrap(), 40000),
+        responder: ("10.0.20.7".parse().unwrap(), 22),
+        places: [Some(arrival(interface, 0)), Some(arrival("trunk0", 20))],
+        ..alarm()
+    };
+    for (text, inside, outside) in [
+        (&whichever, Reason::Established, Reason::Established),
+        (&tunnelled, Reason::Established, Reason::Revoked),
+        (&direct, Reason::Revoked, Reason::Established),
+    ] {
+        let edits = [world, (VENDOR, text.as_str())];
+        assert_eq!(fate(&edits, &session("t0")).reason, inside, "{text}");
+        assert_eq!(fate(&edits, &session("wan0")).reason, outside, "{text}");
+        // The next packet meets the same.
+        for (interface, expected) in [("t0", inside), ("wan0", outside)] {
+            let mut gateway = Gateway::new(policy(&[world, (VENDOR, &whichever)]));
+            let packet = Packet {
+                source: "203.0.113.5".parse().unwrap(),
+                destination: "10.0.20.7".parse().unwrap(),
+                hop_limit: 64,
+                fragment: Fragment::Whole,
+                payload: Payload::Tcp { source: 40000, destination: 22, flags: flag::SYN },
+            };
+            assert_eq!(gateway.arrives(1, arrival(interface, 0), &packet).reason, Reason::Flow);
+            gateway.apply(policy(&edits));
+            assert_eq!(gateway.arrives(2, arrival(interface, 0), &packet).reason, expected, "{text}");
+        }
+    }
+}

@@ -234,3 +234,45 @@ proptest! {
         prop_assert_eq!(there.narrowing.is_empty(), back.widening.is_empty());
     }
 }
+
+#[test]
+fn other_tunnels_are_announced() {
+    let policy = |interface: &str, access: &str| {
+        let text = format!(
+            "interfaces: {{ w0: {{ wan: true }}, t0: {{ wan: true{interface} }}, a0: {{ access: a }} }}\nsegments: {{ a: {{ \
+             subnets: 10.0.1.0/24 }} }}\nvendors: {{ v: {{ sources: 203.0.113.5, access: [{{ {access}to: a, services: ssh }}] \
+             }} }}\n"
+        );
+        let resolved = crate::policy::resolve(vec![crate::policy::SourceFile::new("policy.yaml", text)]);
+        resolved.policy.unwrap_or_else(|| panic!("{:?}", resolved.diagnostics))
+    };
+    let said = |old: &Policy, new: &Policy| {
+        let difference = compare(old, new).unwrap();
+        let setup = difference.setup.into_iter();
+        setup.map(|it| (it.what, it.effect.word())).collect::<Vec<_>>()
+    };
+    let ipsec = policy(", tunnel: ipsec", "name: x, through: ipsec, ");
+    let open = policy(", tunnel: ipsec", "name: x, ");
+    let renamed = policy(", tunnel: ipsec", "name: y, ");
+    let both = policy(", tunnel: wireguard", "name: x, through: wireguard, ");
+    let say = |what: &str, effect: &'static str| vec![(what.to_owned(), effect)];
+    assert_eq!(
+        said(&ipsec, &open),
+        say("`x` needed to arrive through ipsec and needs to no more", "widening")
+    );
+    assert_eq!(
+        said(&ipsec, &renamed),
+        say("`y` needed to arrive through ipsec and needs to no more", "widening")
+    );
+    assert_eq!(said(&open, &ipsec), say("`x` needs to arrive through ipsec now", "narrowing"));
+    assert_eq!(
+        said(&ipsec, &both),
+        [
+            ("interface t0: tunnel from ipsec to wireguard".to_owned(), "both"),
+            (
+                "`x` needed to arrive through ipsec and needs to arrive through wireguard now".to_owned(),
+                "both"
+            ),
+        ]
+    );
+}
