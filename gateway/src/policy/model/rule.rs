@@ -51,7 +51,7 @@ pub struct Rule {
     pub from: AddressSet,
     /// Listeners.
     pub to: AddressSet,
-    /// Indices into [`Policy::services`].
+    /// Indices into [`super::Policy::services`].
     pub services: Vec<usize>,
     /// Why it exists.
     pub purpose: Option<String>,
@@ -62,7 +62,7 @@ pub struct Rule {
     /// Limits in time that the text sets and that nothing enforces yet: the rule is then not
     /// part of what is allowed (fail safe), and `check` says so.
     pub unenforced: bool,
-    /// Index into [`Policy::conditions`]: when it holds; `None` for always.
+    /// Index into [`super::Policy::conditions`]: when it holds; `None` for always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<usize>,
     /// How what its initiators send must arrive; `None` for whichever way.
@@ -121,7 +121,7 @@ pub struct Invariant {
     pub from: AddressSet,
     /// Listeners.
     pub to: AddressSet,
-    /// Indices into [`Policy::services`]; `None` for any.
+    /// Indices into [`super::Policy::services`]; `None` for any.
     pub never: Option<Vec<usize>>,
     /// Where it stands.
     pub origin: Origin,
