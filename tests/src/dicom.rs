@@ -14,6 +14,8 @@ use crate::namespace::{Namespace, Process, tool};
 pub const PORT: u16 = 11112;
 /// Seconds until a DCMTK program gives up.
 const PATIENCE: &str = "3";
+/// The same for one that goes on for long: a gateway may fail meanwhile, and another one take over.
+const LONG_PATIENCE: &str = "60";
 /// Rows and columns of the image.
 const SIDE: u16 = 512;
 
@@ -47,7 +49,7 @@ impl Image {
     pub fn store_repeatedly(&self, from: &Namespace, to: SocketAddr, times: u32) -> Result<Process> {
         let mut command = from.command("storescu");
         command.args(["--quiet", "--repeat", &times.to_string()]);
-        Process::start(peer(&mut command, to).arg(&self.path))
+        Process::start(patient_peer(&mut command, to, LONG_PATIENCE).arg(&self.path))
     }
 
     /// Compares it, byte for byte, with the one file that the archive wrote.
@@ -88,8 +90,12 @@ impl Archive {
 }
 
 fn peer(command: &mut Command, to: SocketAddr) -> &mut Command {
+    patient_peer(command, to, PATIENCE)
+}
+
+fn patient_peer<'a>(command: &'a mut Command, to: SocketAddr, patience: &str) -> &'a mut Command {
     let (address, port) = (to.ip().to_string(), to.port().to_string());
-    command.args(["--timeout", PATIENCE, "--acse-timeout", PATIENCE, "--dimse-timeout", PATIENCE]);
+    command.args(["--timeout", patience, "--acse-timeout", patience, "--dimse-timeout", patience]);
     command.args([address, port])
 }
 
