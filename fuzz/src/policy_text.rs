@@ -21,6 +21,7 @@ use clinigate::policy::render::Report;
 use clinigate::policy::{Selection, SourceFile, lints};
 use clinigate::testing::packets::{self, Edges};
 use gateway_common::place::PlaceKey;
+use gateway_common::table::{Cell, NO_RULE};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -106,9 +107,16 @@ fn whole(policy: &Policy, image: &Image) {
         (0, 0),
         "text is too short for layers"
     );
-    for cell in &image.verdicts {
-        let rule = gateway_common::table::Cell(*cell).rule();
-        assert!(rule == gateway_common::table::NO_RULE || (rule as usize) < policy.rules.len());
+    let names_a_rule = |cell: Cell| {
+        let rule = cell.plain().rule();
+        rule == NO_RULE || (rule as usize) < policy.rules.len()
+    };
+    for cell in image.verdicts.iter().map(|cell| Cell(*cell)) {
+        let choice = cell.choice().map(|first| (first as usize) < image.choices.len());
+        assert!(choice.unwrap_or_else(|| names_a_rule(cell)), "{cell:?}");
+    }
+    for choice in &image.choices {
+        assert!(names_a_rule(Cell(choice.cell)) && (choice.condition as usize) < image.conditions.len());
     }
     for named in &image.places {
         assert!((named.place.link_atom as usize) < image.atoms.len());

@@ -7,7 +7,7 @@ use clinigate::compile::image::Image;
 use clinigate::compile::{Layering, compile_as};
 use clinigate::dataplane::trial::{Buffers, FRAME_MIN, Trial};
 use clinigate::dataplane::{DataplaneError, PairKey};
-use clinigate::oracle::packet::{Flow, Packet};
+use clinigate::oracle::packet::{Flow, Packet, Payload};
 use clinigate::oracle::{Gateway, LinkFrame, Oracle};
 use clinigate::packet::{Arrival, Decision};
 use clinigate::policy::model::{Policy, RuleId, SegmentId};
@@ -295,7 +295,9 @@ impl<'t> Readings<'t> {
                 | Reason::UnknownVlan
                 | Reason::UnknownInterface
         );
-        (is_stateless && image != Some(kernel)).then(|| {
+        // An error that comes by another way than the connection that it quotes is refused for that.
+        let is_of_connection = matches!(packet.payload, Payload::Error { .. });
+        (is_stateless && !is_of_connection && image != Some(kernel)).then(|| {
             let kind = format!("kernel {}, image {}", kernel.reason.name(), name(image));
             (kind, format!("kernel: {kernel:?}\nimage:  {image:?}"))
         })
