@@ -101,11 +101,16 @@ fn examine(context: &XdpContext, ifindex: u32, now: u64, work: &mut Work) -> Res
         let connection = unsafe { &mut *entry };
         if conntrack::continues(connection, slot, packet) {
             confine(&source, judgement)?;
+            let mut is_own = true;
             if connection.generation != config::generation() || condition::binds(connection) {
                 let arrives = config::ways() == 1 && conntrack::from_initiator(connection, slot);
-                revalidate::revalidate(connection, judgement, arrives)?;
+                // Whoever else bears the address is not asked for the way of this connection.
+                is_own = !(arrives && place::is_elsewhere(connection, &source));
+                if is_own {
+                    revalidate::revalidate(connection, judgement, arrives)?;
+                }
             }
-            if place::is_of_its_end(connection, slot, judgement.source) {
+            if is_own && place::is_of_its_end(connection, slot, judgement.source) {
                 place::settle(connection, slot, &link.place, judgement.source);
                 return Ok(established(entry, packet, slot, judgement, now));
             }

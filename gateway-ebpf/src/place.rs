@@ -103,6 +103,19 @@ pub(crate) fn is_of_its_end(connection: &Connection, slot: &Slot, segment: u16) 
     }
 }
 
+/// Whether the initiator's address is good in every segment, and it was seen in another one than this `source`.
+#[inline(always)]
+pub(crate) fn is_elsewhere(connection: &Connection, source: &Atom) -> bool {
+    source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0
+        && of_initiator(connection).is_some_and(|place| place.segment != source.segment)
+}
+
+/// The place where the initiator's last packet arrived, as far as it is known.
+#[inline(always)]
+pub(crate) fn of_initiator(connection: &Connection) -> Option<Place> {
+    lookup(&PlaceKey { ifindex: connection.ifindex[0], outer: connection.outer[0], vlan: connection.vlan[0] })
+}
+
 /// Notes the place of one side, and its segment, whose source address was found to belong there.
 #[inline(always)]
 pub(crate) fn settle(connection: &mut Connection, slot: &Slot, key: &PlaceKey, segment: u16) {

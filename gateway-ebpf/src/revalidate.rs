@@ -1,7 +1,7 @@
 //! A connection meets another generation.
 
 use gateway_common::connection::{Connection, State};
-use gateway_common::place::{PlaceKey, SEGMENT_GATEWAY};
+use gateway_common::place::SEGMENT_GATEWAY;
 use gateway_common::reason::Reason;
 use gateway_common::table::Atom;
 
@@ -39,10 +39,9 @@ pub(crate) fn revalidate(
         return Err(revoke(connection));
     }
     if !is_of_gateway && source.flags & (Atom::LINK_LOCAL | Atom::UNSPECIFIED) != 0 {
-        let key =
-            PlaceKey { ifindex: connection.ifindex[0], outer: connection.outer[0], vlan: connection.vlan[0] };
         // It reaches no further than the gateway, which may have lost the address that it opened this to.
-        let place = if destination.segment == SEGMENT_GATEWAY { place::lookup(&key) } else { None };
+        let place =
+            if destination.segment == SEGMENT_GATEWAY { place::of_initiator(connection) } else { None };
         let Some(place) = place else { return Err(revoke(connection)) };
         source = classify::atom_by_number(place.link_atom).ok_or(Reason::Internal)?;
         if is_new {
@@ -104,9 +103,7 @@ fn own_way(connection: &Connection) -> u32 {
     if config::ways() == 0 {
         return 0;
     }
-    let key =
-        PlaceKey { ifindex: connection.ifindex[0], outer: connection.outer[0], vlan: connection.vlan[0] };
-    place::lookup(&key).map_or(0, |place| u32::from(place.way()))
+    place::of_initiator(connection).map_or(0, |place| u32::from(place.way()))
 }
 
 #[inline(always)]

@@ -205,8 +205,11 @@ impl Gateway {
             && !connection.is_reopened_by(packet)
         {
             let from_initiator = connection.is_from_initiator(packet);
+            // Whoever else bears the address is not asked for the way of this connection.
+            let is_asked = connection.bound || connection.generation != self.generation;
+            let is_own = !(is_asked && from_initiator && self.is_elsewhere(connection, sender));
             let way = Oracle::new(&self.policy).way(arrival.interface).filter(|_| from_initiator);
-            let finding = self.revalidate(now, flow, way);
+            let finding = if is_own { self.revalidate(now, flow, way) } else { (Reason::Established, None) };
             if finding.0 != Reason::Established {
                 return Ok(finding);
             }
@@ -219,7 +222,7 @@ impl Gateway {
             } else {
                 connection.responder.is_none_or(|responder| responder == sender)
             };
-            if is_its_end {
+            if is_own && is_its_end {
                 if from_initiator {
                     connection.place = Some(place_of(arrival));
                 } else {
@@ -246,6 +249,14 @@ impl Gateway {
             Payload::Error { quotes, .. } if !packet.is_later() => self.related(now, arrival, packet, quotes),
             _ => self.first(now, arrival, sender, packet),
         }
+    }
+
+    /// Whether the initiator's address is good in every segment, and it was seen in another one than this sender.
+    fn is_elsewhere(&self, connection: &Connection, sender: Party) -> bool {
+        let Party::Nameless(segment) = sender else { return false };
+        let Some((interface, outer, vlan)) = &connection.place else { return false };
+        let seen = Oracle::new(&self.policy).place(Arrival { interface, outer: *outer, vlan: *vlan });
+        self.policy.asks_for_ways() && seen.is_ok_and(|seen| seen != segment)
     }
 
     /// The live connection of these ends.
