@@ -102,7 +102,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "namesake-takes-a-connection-over",
         file: "gateway-ebpf/src/judge.rs",
-        right: "if place::is_of_its_end(connection, slot, judgement.source) {",
+        right: "if is_own && place::is_of_its_end(connection, slot, judgement.source) {",
         wrong: "if link.place.ifindex != 0 {",
         breaks: "A host with the same link-local address elsewhere takes a connection over",
         near: ("packets", "places::promise_5_a_link_local_address_is_one_host_in_each_segment"),
