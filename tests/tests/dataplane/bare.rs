@@ -2,6 +2,8 @@
 //! words where it does not, or where nobody knows what their packets begin with.
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clinigate::compile::compile;
 use clinigate::compile::image::Image;
@@ -60,6 +62,11 @@ fn a_device_without_a_link_layer_is_attached_as_the_end_of_a_tunnel() {
         let mut dataplane = place.open().unwrap();
         assert!(dataplane.reconcile().unwrap().attached.is_empty());
         drop(device);
+        // A process that another test is just starting has it for a moment, too.
+        let patience = Instant::now() + Duration::from_secs(5);
+        while nix::net::if_::if_nametoindex("t0").is_ok() && Instant::now() < patience {
+            thread::sleep(Duration::from_millis(5));
+        }
         assert_eq!(dataplane.reconcile().unwrap().missing, ["t0"]);
         let _device = tun::open("t0").unwrap();
         assert_eq!(dataplane.reconcile().unwrap().attached, ["t0"]);
