@@ -209,7 +209,11 @@ impl Dataplane {
     /// The interfaces of the policy in force.
     pub fn interfaces(&self) -> Vec<InterfaceStatus> {
         let Some(active) = self.active() else { return Vec::new() };
-        let (targets, missing) = attach::find(&active.manifest).unwrap_or_default();
+        // Where nobody can tell they are shown as absent: an alert is better than an interface that nobody sees.
+        let (targets, missing) = attach::find(&active.manifest).unwrap_or_else(|_| {
+            let names = active.manifest.interfaces.iter().map(|interface| interface.name.clone());
+            (Vec::new(), names.collect())
+        });
         let links = Links::read(&self.pins).ok();
         let present = targets.iter().map(|target| InterfaceStatus {
             name: target.name.clone(),

@@ -16,6 +16,7 @@
 
 use gateway_common::connection::State;
 
+use crate::packet::Arrival;
 use crate::policy::model::{RuleId, Settings};
 
 use super::packet::{Flow, Packet, Payload, flag};
@@ -72,6 +73,12 @@ pub(super) fn lifetime(state: State, settings: &Settings) -> u64 {
 }
 
 impl Connection {
+    /// Where the initiator's last packet arrived, as far as that is known.
+    pub(super) fn seen(&self) -> Option<Arrival<'_>> {
+        let (interface, outer, vlan) = self.place.as_ref()?;
+        Some(Arrival { interface, outer: *outer, vlan: *vlan })
+    }
+
     /// Whether `packet`, whose ends are the connection's, is part of it.
     pub(super) fn has(&self, packet: &Packet) -> bool {
         match packet.payload {

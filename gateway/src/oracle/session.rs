@@ -254,9 +254,9 @@ impl Gateway {
     /// Whether the initiator's address is good in every segment, and it was seen in another one than this sender.
     fn is_elsewhere(&self, connection: &Connection, sender: Party) -> bool {
         let Party::Nameless(segment) = sender else { return false };
-        let Some((interface, outer, vlan)) = &connection.place else { return false };
-        let seen = Oracle::new(&self.policy).place(Arrival { interface, outer: *outer, vlan: *vlan });
-        self.policy.asks_for_ways() && seen.is_ok_and(|seen| seen != segment)
+        let oracle = Oracle::new(&self.policy);
+        let seen = connection.seen().and_then(|seen| oracle.place(seen).ok());
+        self.policy.asks_for_ways() && seen.is_some_and(|seen| seen != segment)
     }
 
     /// The live connection of these ends.
@@ -281,23 +281,15 @@ impl Gateway {
         let is_new = connection.generation != self.generation;
         if (connection.bound || is_new) && !connection.of_gateway {
             let oracle = Oracle::new(&self.policy).at(now);
-            let place = connection.place.as_ref().map(|(interface, outer, vlan)| Arrival {
-                interface,
-                outer: *outer,
-                vlan: *vlan,
-            });
-            let own =
-                place.filter(|place| oracle.place(*place).is_ok()).and_then(|it| oracle.way(it.interface));
+            let seen = connection.seen().and_then(|seen| Some((seen, oracle.place(seen).ok()?)));
+            let own = seen.and_then(|(seen, _)| oracle.way(seen.interface));
             let oracle = oracle.arriving(arrives.or(own));
             // Whoever has no address of a segment is of the segment that is now where it was seen.
             let address = connection.flow.source.0;
             let initiator = if address.is_unspecified() || is_link_local(address) {
                 // It reaches no further than the gateway, which may have lost the address that this was opened to.
                 let to_gateway = self.policy.segment_of(connection.flow.destination.0) == SegmentId::GATEWAY;
-                connection.place.as_ref().filter(|_| to_gateway).and_then(|(interface, outer, vlan)| {
-                    let arrival = Arrival { interface, outer: *outer, vlan: *vlan };
-                    oracle.place(arrival).ok().map(Party::Nameless)
-                })
+                seen.filter(|_| to_gateway).map(|(_, segment)| Party::Nameless(segment))
             } else {
                 Some(oracle.party(address))
             };
