@@ -86,7 +86,7 @@ pub(crate) fn apply(hospital: &Hospital, interfaces: &BTreeMap<String, u32>) -> 
     let image = compile(&policy)?;
     let compile = begun.time()?;
     let begun = Begun::now()?;
-    let trial = Trial::as_attached(&image, interfaces)?;
+    let mut trial = Trial::as_attached(&image, interfaces)?;
     let load = begun.time()?;
     let programs = trial.sizes()?.map(|size| Program {
         name: size.name,

@@ -222,7 +222,8 @@ impl Dataplane {
         config.bucket_mask = buckets - 1;
         config.test_context = 0;
         let (pins, declared, trace) = (&self.pins, &self.declared, self.options.trace);
-        object::load(&Load { pins, declared, image, places, config, buckets, trace })
+        object::load(&Load { pins, declared, image, places, config, buckets, trace, exits: true })?;
+        Ok(())
     }
 
     /// Removes layouts and entry programs that no link runs any more.

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::LazyLock;
 
 use aya::maps::{MapData, MapType};
-use aya::programs::{Program, ProgramError};
+use aya::programs::{Program, ProgramError, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use gateway_common::layout::{self, generation, shared};
 use gateway_common::place::{Place, PlaceKey};
@@ -135,11 +135,13 @@ pub(super) struct Load<'a> {
     pub(super) buckets: u32,
     /// Trace single packets with aya-log.
     pub(super) trace: bool,
+    /// Load and pin the programs of the exits as well: interfaces need them, frames that nobody sent seldom do.
+    pub(super) exits: bool,
 }
 
 /// Loads a generation and pins it, not yet in force; and the entry program where it is not pinned
-/// yet. On an error nothing of the generation is left pinned.
-pub(super) fn load(load: &Load<'_>) -> Result<(), DataplaneError> {
+/// yet. On an error nothing of the generation is left pinned. What comes back is for [`egress`].
+pub(super) fn load(load: &Load<'_>) -> Result<Ebpf, DataplaneError> {
     let directory = load.pins.generation(load.config.generation);
     pins::remove_tree(&directory)?;
     fs::create_dir(&directory).map_err(DataplaneError::io("cannot create", &directory))?;
@@ -150,7 +152,7 @@ pub(super) fn load(load: &Load<'_>) -> Result<(), DataplaneError> {
     result
 }
 
-fn load_into(load: &Load<'_>) -> Result<(), DataplaneError> {
+fn load_into(load: &Load<'_>) -> Result<Ebpf, DataplaneError> {
     let mut ebpf = create_maps(load)?;
     tables::fill(load.image, |name| generation_map(&ebpf, name), load.places)?;
     let directory = load.pins.generation(load.config.generation);
@@ -162,19 +164,36 @@ fn load_into(load: &Load<'_>) -> Result<(), DataplaneError> {
         })?;
     }
     verify_and_pin(&mut ebpf, layout::PROGRAM_JUDGE, &directory.join("judge"))?;
-    verify_and_pin(&mut ebpf, layout::PROGRAM_EGRESS, &directory.join("egress"))?;
+    if load.exits {
+        verify_and_pin(&mut ebpf, layout::PROGRAM_EGRESS, &directory.join("egress"))?;
+    }
     let entry = load.pins.entry(hash());
     if !entry.exists() {
         verify_and_pin(&mut ebpf, layout::PROGRAM_ENTRY, &entry)?;
     }
     if load.config.tunnels == 1 {
-        let (bare, egress) = (load.pins.bare(&entry), load.pins.bare_egress(load.config.generation));
-        verify_and_pin(&mut ebpf, layout::PROGRAM_BARE_EGRESS, &egress)?;
+        if load.exits {
+            let egress = load.pins.bare_egress(load.config.generation);
+            verify_and_pin(&mut ebpf, layout::PROGRAM_BARE_EGRESS, &egress)?;
+        }
+        let bare = load.pins.bare(&entry);
         if !bare.exists() {
             verify_and_pin(&mut ebpf, layout::PROGRAM_BARE_ENTRY, &bare)?;
         }
     }
-    Ok(())
+    Ok(ebpf)
+}
+
+/// The program of the exits, of what [`load`] loaded: verified now, where it was not asked for then.
+pub(super) fn egress(ebpf: &mut Ebpf) -> Result<&mut SchedClassifier, DataplaneError> {
+    let name = layout::PROGRAM_EGRESS;
+    let Some(Program::SchedClassifier(program)) = ebpf.program_mut(name) else {
+        return Err(DataplaneError::Incomplete(format!("program {name}")));
+    };
+    if program.fd().is_err() {
+        program.load().map_err(|error| DataplaneError::Program { name, source: Box::new(error) })?;
+    }
+    Ok(program)
 }
 
 fn create_maps(load: &Load<'_>) -> Result<Ebpf, DataplaneError> {

@@ -272,6 +272,22 @@ pub(super) fn keys<K: Plain>(map: BorrowedFd<'_>) -> io::Result<Vec<K>> {
     }
 }
 
+/// Removes every element of a hash map whose keys have `size` bytes, and that nobody else changes.
+pub(super) fn clear_hash(map: BorrowedFd<'_>, size: usize) -> io::Result<()> {
+    let mut key = vec![0_u8; size];
+    loop {
+        // Without a key before it, the first.
+        let mut element = Element { map: raw(map), value: address(key.as_mut_ptr()), ..Default::default() };
+        match bpf(MAP_GET_NEXT_KEY, &mut element) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let mut element = Element { map: raw(map), key: address(key.as_ptr()), ..Default::default() };
+        bpf(MAP_DELETE_ELEM, &mut element)?;
+    }
+}
+
 /// Elements asked for in one call, at most: bounds the buffer.
 const BATCH: u32 = 512;
 

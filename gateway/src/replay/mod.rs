@@ -90,7 +90,6 @@ pub struct Judged<'a> {
 /// Captures run through a policy, one after the other.
 pub struct Replay<'a> {
     image: &'a Image,
-    interfaces: BTreeMap<String, u32>,
     trial: Trial,
     places: Places,
     buffers: Buffers,
@@ -119,7 +118,6 @@ impl<'a> Replay<'a> {
         Ok(Self {
             image,
             trial: Trial::new(image, &interfaces)?,
-            interfaces,
             places: Places::new(image, forced),
             buffers: Buffers::default(),
             frame: Vec::new(),
@@ -141,7 +139,7 @@ impl<'a> Replay<'a> {
         self.summary.captures += 1;
         capture.each(|packet| {
             if packet.number == 1 && packet.time < self.now {
-                self.trial = Trial::new(self.image, &self.interfaces)?;
+                self.trial.forget()?;
                 self.places.forget_senders();
                 self.now = 0;
             }

@@ -106,3 +106,43 @@ fn a_frame_without_a_whole_ethernet_header_is_refused() {
     let error = trial.run(at(1), &[0; 13]).unwrap_err();
     assert!(error.to_string().contains("not of 13"), "{error}");
 }
+
+/// A part of a segment that opens a connection; `word` has the fragment's flags and offset.
+fn fragment(word: u16) -> Vec<u8> {
+    let mut frame = clinic::tcp(40001, 104, SYN);
+    // All but the last have a multiple of eight bytes.
+    frame.extend([0; 4]);
+    frame[17] = 44;
+    frame[20..22].copy_from_slice(&word.to_be_bytes());
+    frame
+}
+
+#[test]
+fn a_trial_that_forgot_is_as_new() {
+    let mut trial = Trial::new(&clinic::image(&[104]), &clinic::interfaces()).unwrap();
+    let untouched = trial.counters().unwrap();
+    let (syn, refused) = (clinic::tcp(40000, 104, SYN), clinic::tcp(40000, 445, SYN));
+    let (first, later) = (fragment(0x2000), fragment(3));
+    // Events of one flow are held back for a second.
+    let look = |trial: &mut Trial| {
+        let middle = trial.run(at(1), &clinic::tcp(40000, 104, ACK)).unwrap().passed();
+        let rest = trial.run(at(1), &later).unwrap().passed();
+        assert!(!trial.run(at(1), &refused).unwrap().passed());
+        (middle, rest, trial.events().len())
+    };
+    let new = look(&mut trial);
+    assert_eq!(new, (false, false, 3));
+    for frame in [&syn, &first] {
+        assert!(trial.run(at(1), frame).unwrap().passed());
+    }
+    assert_eq!(look(&mut trial), (true, true, 0), "it remembers");
+
+    trial.forget().unwrap();
+    assert_eq!(trial.counters().unwrap(), untouched);
+    assert_eq!(trial.connections(0).unwrap().len(), 0);
+    assert_eq!(trial.events().len(), 0);
+    assert_eq!(look(&mut trial), new);
+    trial.swap(&clinic::image(&[104, 2762])).unwrap();
+    trial.forget().unwrap();
+    assert_eq!(trial.counters().unwrap().pairs, untouched.pairs, "nor what an earlier generation counted");
+}

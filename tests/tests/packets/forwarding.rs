@@ -140,7 +140,7 @@ impl Router {
 
     /// What becomes of a frame that the gateway itself sends on an interface: whether it leaves, and with which
     /// tag within the frame. The outer one, or the only one, stands beside it in the kernel.
-    fn sends(&self, interface: &str, frame: &[u8]) -> (bool, Option<u16>) {
+    fn sends(&mut self, interface: &str, frame: &[u8]) -> (bool, Option<u16>) {
         let outcome = self.trial.send_on(self.interfaces[interface], 0, frame).unwrap();
         let tag = (outcome.frame[12..14] == VLAN.to_be_bytes())
             .then(|| u16::from_be_bytes([outcome.frame[14], outcome.frame[15]]));
@@ -348,7 +348,7 @@ fn what_is_not_allowed_is_not_forwarded() {
 
 #[test]
 fn what_the_gateway_sends_gets_the_tags_of_its_segment() {
-    let router = Router::new(POLICY);
+    let mut router = Router::new(POLICY);
     let frame = |to: &str| at(0xee, udp("10.0.80.1", to, PORTS));
     // The inner tag is in the frame; the outer one, and one alone, stand beside it.
     assert_eq!(router.sends("q0", &frame(BRANCH)), (true, Some(80)), "two tags");
@@ -381,7 +381,7 @@ fn what_the_gateway_sends_gets_the_tags_of_its_segment() {
 /// Link-local addresses are no segment's: an answer goes where its receiver was heard.
 #[test]
 fn who_was_heard_is_answered_with_his_tags() {
-    let router = Router::new(POLICY);
+    let mut router = Router::new(POLICY);
     let mut answer = packet("fe80::1", "fe80::5", 58, &[129, 0, 0, 0, 0, 0, 0, 0]);
     answer[..6].copy_from_slice(&crate::frame::SENDER);
     assert!(!router.sends("q0", &answer).0, "nobody was heard");
