@@ -15,6 +15,8 @@ use gateway_common::table::TestContext;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::lent::Lent;
+
 /// The policy of most tables.
 pub(crate) const WARD: &str = include_str!("ward.yaml");
 
@@ -59,7 +61,7 @@ pub(crate) fn observe(reason: Reason) -> Expected {
 
 /// One policy in force.
 pub(crate) struct Bench {
-    trial: Trial,
+    trial: Lent,
     interfaces: BTreeMap<String, u32>,
     /// Nanoseconds on the clock of the frames.
     pub(crate) now: u64,
@@ -93,7 +95,7 @@ impl Bench {
             .zip(101..)
             .map(|(entry, index)| (entry.name.clone(), index))
             .collect();
-        let trial = Trial::new(image, &interfaces).unwrap();
+        let trial = Lent::new(image, &interfaces);
         Self { trial, interfaces, now: 3_600_000_000_000, log: String::new(), bare: None, is_bare: false }
     }
 
@@ -121,7 +123,7 @@ impl Bench {
             interfaces.extend([1, 2].map(|link| format!("{bond}-link{link}")).into_iter().zip(own));
             links.insert(bond, own.to_vec());
         }
-        let trial = Trial::bonded(&image, &interfaces, &links).unwrap();
+        let trial = Trial::bonded(&image, &interfaces, &links).unwrap().into();
         Self { trial, interfaces, now, log, bare: None, is_bare: false }
     }
 
@@ -142,13 +144,13 @@ impl Bench {
     /// Puts another policy in force.
     pub(crate) fn swap(&mut self, policy: &str) {
         assert!(self.bare.is_none());
-        self.trial.swap(&image(policy)).unwrap();
+        self.trial.swap(&image(policy));
         writeln!(self.log, "-- another policy").unwrap();
     }
 
     /// Puts another resolved policy in force.
     pub(crate) fn swap_policy(&mut self, policy: &Policy) {
-        self.trial.swap(&compile_as(policy, Layering::BySize).unwrap()).unwrap();
+        self.trial.swap(&compile_as(policy, Layering::BySize).unwrap());
         writeln!(self.log, "-- another policy").unwrap();
     }
 

@@ -11,6 +11,7 @@ mod fragments;
 mod frame;
 mod generations;
 mod icmp;
+mod lent;
 mod limits;
 mod neighbours;
 mod noise;
