@@ -10,6 +10,7 @@ use aya::maps::{Map, MapData, ProgramArray};
 use clinigate::compile::compile;
 use clinigate::dataplane::{Dataplane, NetworkChanges, Options, PairKey};
 use clinigate::policy::model::ModeSetting;
+use clinigate_tests::slowness::unhurried;
 use gateway_common::reason::{Reason, Verdict};
 
 use crate::clinic::{self, SYN};
@@ -52,9 +53,9 @@ impl Flood {
             while !stopped.load(Ordering::Relaxed) {
                 sender.send(&clinic::tcp(40000, 445, SYN));
                 sent += 1;
-                // Slow enough for a queue of 256 frames.
+                // Slow enough for a queue of 256 frames, and to leave the changes under it a processor.
                 if sent.is_multiple_of(16) {
-                    thread::sleep(Duration::from_micros(500));
+                    thread::sleep(unhurried(Duration::from_micros(500)));
                 }
             }
             sent

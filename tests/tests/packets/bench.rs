@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Mutex;
 
 use clinigate::compile::image::Image;
 use clinigate::compile::{Layering, compile_as};
@@ -302,7 +303,15 @@ pub(crate) fn image(policy: &str) -> Image {
 /// The same, in layers or as its size wants it.
 #[track_caller]
 fn image_as(policy: &str, layering: Layering) -> Image {
+    /// Most tests want the same few, and nothing here is optimised.
+    static COMPILED: Mutex<BTreeMap<(String, bool), Image>> = Mutex::new(BTreeMap::new());
+    let key = (policy.to_owned(), matches!(layering, Layering::Always));
+    if let Some(image) = COMPILED.lock().unwrap().get(&key) {
+        return image.clone();
+    }
     let resolved = resolve(vec![SourceFile::new("policy.yaml", policy)]);
     let Some(policy) = resolved.policy else { panic!("{:#?}", resolved.diagnostics) };
-    compile_as(&policy, layering).unwrap()
+    let image = compile_as(&policy, layering).unwrap();
+    COMPILED.lock().unwrap().insert(key, image.clone());
+    image
 }

@@ -30,6 +30,9 @@ const BESIDE_GIT: [(&str, &str); 4] = [
 /// Suites that time what they try, and take so long that one wants to see it.
 const ONE_AT_A_TIME: [&str; 1] = ["deployments"];
 
+/// Suites whose tests wait for much of their time: more of them at once than a guest has processors.
+const SIDE_BY_SIDE: [&str; 2] = ["dataplane", "forwarding"];
+
 /// Takes a sixth of its suite's time, and looks for crashes of programs that are the same on all kernels.
 const LEFT_OUT: &str = "a_million_mutated_frames";
 
@@ -94,6 +97,9 @@ pub(super) fn build(
         run.extend((name == "instructions").then(|| "--nocapture".to_owned()));
         if ONE_AT_A_TIME.contains(&name.as_str()) {
             run.extend(["--test-threads=1", "--nocapture"].map(str::to_owned));
+        }
+        if SIDE_BY_SIDE.contains(&name.as_str()) {
+            run.push("--test-threads=4".to_owned());
         }
         plan.push(run.join("\t"));
     }
