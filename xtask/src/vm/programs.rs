@@ -9,8 +9,7 @@ use crate::build::{self, EBPF_CRATE};
 use crate::{dist, process};
 
 /// What every kernel has to pass, in this order: what says most about a kernel first.
-pub(super) const SUITES: [&str; 6] =
-    ["packets", "instructions", "dataplane", "lab", "staying_power", "forwarding"];
+pub(super) const SUITES: [&str; 5] = ["packets", "instructions", "dataplane", "lab", "staying_power"];
 
 /// Suites that load programs themselves and start no controller.
 const WITHOUT_CONTROLLER: [&str; 3] = ["packets", "instructions", "dataplane"];
