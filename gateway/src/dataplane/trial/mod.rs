@@ -68,7 +68,7 @@ struct Variant {
 /// Where a trial's programs have place and time from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Timing {
-    /// A [`TestContext`] before the frame.
+    /// A `TestContext` before the frame.
     Context,
     /// The kernel, as of a frame from the wire.
     Kernel,
