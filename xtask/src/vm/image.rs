@@ -33,6 +33,9 @@ const ONE_AT_A_TIME: [&str; 1] = ["deployments"];
 /// Suites whose tests wait for much of their time: more of them at once than a guest has processors.
 const SIDE_BY_SIDE: [&str; 2] = ["dataplane", "forwarding"];
 
+/// Suites that wait for most of their time, and run beside the others.
+const BESIDE: [&str; 1] = ["staying_power"];
+
 /// Takes a sixth of its suite's time, and looks for crashes of programs that are the same on all kernels.
 const LEFT_OUT: &str = "a_million_mutated_frames";
 
@@ -85,10 +88,14 @@ pub(super) fn build(
     image.program(&programs.lab, &text(&programs.lab)?)?;
     plan.push(format!("look\t{DOCTOR}\t{controller}\tdoctor"));
     plan.push(format!("look\t{DOCTOR_JSON}\t{controller}\tdoctor\t--format\tjson"));
-    for (name, path) in &programs.tests {
+    // What runs beside others begins before them.
+    let is_beside = |(name, _): &&(String, PathBuf)| BESIDE.contains(&name.as_str());
+    let first = programs.tests.iter().filter(is_beside);
+    for (name, path) in first.chain(programs.tests.iter().filter(|test| !is_beside(test))) {
+        let verb = if BESIDE.contains(&name.as_str()) { "beside" } else { "run" };
         let path_there = text(path)?;
         image.program(path, &path_there)?;
-        let mut run = vec!["run".to_owned(), name.clone(), path_there];
+        let mut run = vec![verb.to_owned(), name.clone(), path_there];
         run.extend_from_slice(arguments);
         if arguments.is_empty() {
             run.extend(["--skip", LEFT_OUT].map(str::to_owned));

@@ -6,9 +6,12 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
@@ -18,7 +21,7 @@ use nix::sys::wait::{WaitStatus, wait};
 use nix::unistd::Pid;
 
 /// Lines of words with tabs between: `module PATH`, `variable NAME VALUE`, `look NAME PROGRAM ARGUMENT...`,
-/// `run NAME PROGRAM ARGUMENT...`.
+/// `run NAME PROGRAM ARGUMENT...`, and `beside NAME PROGRAM ARGUMENT...` for what runs beside all that follows.
 const PLAN: &str = "/guest/plan";
 
 // Not /tmp: the workspace may stand there, and all of this is in memory anyway.
@@ -54,6 +57,7 @@ fn run() -> Result<bool> {
     let plan = fs::read_to_string(PLAN).with_context(|| format!("cannot read {PLAN}"))?;
     say(&format!("kernel {}", uname()?.release().display()));
     let mut passed = true;
+    let mut beside = Vec::new();
     let mut variables = vec![("PATH", "/usr/bin"), ("HOME", "/root"), ("RUST_BACKTRACE", "1")];
     for line in plan.lines() {
         match line.split('\t').collect::<Vec<_>>().as_slice() {
@@ -61,10 +65,16 @@ fn run() -> Result<bool> {
             ["variable", name, value] => variables.push((name, value)),
             ["look", name, program, arguments @ ..] => look(name, program, arguments, &variables)?,
             ["run", name, program, arguments @ ..] => {
-                passed &= execute(name, program, arguments, &variables)?;
+                passed &= execute(name, program, arguments, &variables, &mut beside)?;
+            }
+            ["beside", name, program, arguments @ ..] => {
+                beside.push(Beside::start(name, program, arguments, &variables)?);
             }
             _ => anyhow::bail!("the plan has a line of another form: {line}"),
         }
+    }
+    while let Some(program) = beside.pop() {
+        passed &= program.end(&mut beside)?;
     }
     Ok(passed)
 }
@@ -87,27 +97,97 @@ fn look(name: &str, program: &str, arguments: &[&str], variables: &[(&str, &str)
 }
 
 /// Runs a program to its end, with its output on the console; whether it says that all is well.
-fn execute(name: &str, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<bool> {
+fn execute(
+    name: &str,
+    program: &str,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    beside: &mut [Beside],
+) -> Result<bool> {
     say(&format!("begin {name}"));
     let began = Instant::now();
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(variables.iter().copied());
     let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
-    let child = Pid::from_raw(child.id().cast_signed());
-    // The first program of a system is the parent of everybody whose own is gone.
-    let passed = loop {
-        match wait()? {
-            WaitStatus::Exited(process, code) if process == child => break code == 0,
-            WaitStatus::Signaled(process, signal, _) if process == child => {
-                say(&format!("error {name} was ended by {signal}"));
-                break false;
+    let ended = wait_for(Pid::from_raw(child.id().cast_signed()), beside)?;
+    Ok(tell_end(name, &ended, began))
+}
+
+/// A program that runs while others do. Its output comes as it is made, each line with its name before it; the lines that say
+/// how its tests went come once more at its end, as if it had run then.
+struct Beside {
+    name: String,
+    process: Pid,
+    began: Instant,
+    results: Receiver<String>,
+    ended: Option<(WaitStatus, Instant)>,
+}
+
+impl Beside {
+    fn start(name: &str, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().envs(variables.iter().copied());
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        // It has our ends for writing: the lines end with those that have them from the program.
+        drop(command);
+        let (sender, results) = mpsc::channel();
+        let prefix = name.to_owned();
+        thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(io::Result::ok) {
+                eprintln!("{prefix}: {line}");
+                if line.starts_with("test result: ") && sender.send(line).is_err() {
+                    return;
+                }
             }
-            _ => {}
+        });
+        let process = Pid::from_raw(child.id().cast_signed());
+        Ok(Self { name: name.to_owned(), process, began: Instant::now(), results, ended: None })
+    }
+
+    /// Waits for its end; whether it says that all is well.
+    fn end(mut self, others: &mut [Self]) -> Result<bool> {
+        let (status, at) = match self.ended.take() {
+            Some(ended) => ended,
+            None => (wait_for(self.process, others)?, Instant::now()),
+        };
+        say(&format!("begin {}", self.name));
+        // What it started may hold its output open.
+        while let Ok(line) = self.results.recv_timeout(Duration::from_secs(2)) {
+            eprintln!("{line}");
         }
-    };
+        // As long as it took, and not until now.
+        let began = self.began + at.elapsed();
+        Ok(tell_end(&self.name, &status, began))
+    }
+}
+
+/// Waits for a process, and keeps what becomes of others.
+fn wait_for(child: Pid, beside: &mut [Beside]) -> Result<WaitStatus> {
+    loop {
+        // The first program of a system is the parent of everybody whose own is gone.
+        let status = wait()?;
+        if status.pid() == Some(child)
+            && !matches!(status, WaitStatus::Stopped(..) | WaitStatus::Continued(_))
+        {
+            return Ok(status);
+        }
+        if let Some(other) = beside.iter_mut().find(|other| status.pid() == Some(other.process)) {
+            other.ended = Some((status, Instant::now()));
+        }
+    }
+}
+
+/// Says how a program ended, and how long it took; whether all is well.
+fn tell_end(name: &str, status: &WaitStatus, began: Instant) -> bool {
+    if let WaitStatus::Signaled(_, signal, _) = status {
+        say(&format!("error {name} was ended by {signal}"));
+    }
+    let passed = matches!(status, WaitStatus::Exited(_, 0));
     let word = if passed { "passed" } else { "failed" };
     say(&format!("end {name} {word} {:.1}", began.elapsed().as_secs_f64()));
-    Ok(passed)
+    passed
 }
 
 /// One line of our own, whatever stands at the end of the console.
