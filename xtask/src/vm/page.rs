@@ -189,7 +189,7 @@ mod tests {
             "| tcx | no |",
             "| exits are attached by | clsact |",
             "| `packets` | 82, 0, 1; 97 s |",
-            "| `forwarding` | not run |",
+            "| `staying_power` | not run |",
             "| from boot to end | 6 min 40 s |",
             "| in the end | all passed |",
             "| judge, kernel | 1 | 2, 3, 4 |",
