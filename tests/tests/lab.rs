@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use clinigate_tests::hospital::Hospital;
+use clinigate_tests::slowness::unhurried;
 use clinigate_tests::traffic::{Datagrams, Transfer};
 
 #[test]
@@ -16,7 +17,7 @@ fn unprotected_traffic_arrives_complete() {
     let datagrams = Datagrams::start(host("pump"), host("infrastructure"), 53, pace).unwrap();
     let datagrams_v6 = Datagrams::start_v6(host("attacker"), host("monitor"), 24105, pace).unwrap();
     let transfer = Transfer::start(host("pump"), host("pump-server-1"), 3613).unwrap();
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(unhurried(Duration::from_millis(500)));
     for count in [datagrams.finish().unwrap(), datagrams_v6.finish().unwrap()] {
         println!("{} datagrams sent, {} lost", count.sent, count.lost(0..count.sent));
         assert!(count.sent > 100);
