@@ -59,7 +59,7 @@ pub(super) struct Outcome {
 }
 
 /// Boots of a kernel, at most. While a kernel starts it patches its own code, and qemu's emulated processors are not
-/// always told in time: one boot in twenty ends with an int3 that nobody put there, before anything of ours runs.
+/// always told in time: two of some thirty boots ended with an int3 that nobody put there, before anything of ours ran.
 const BOOTS: u32 = 3;
 
 /// Boots a kernel with this first filesystem and waits until it is off, for `limit` at most. Where it dies before its
