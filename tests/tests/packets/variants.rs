@@ -65,6 +65,14 @@ fn the_kernel_takes_every_other_variant_of_the_programs() {
     load_all(&DESIGN[6..]);
 }
 
+/// Every combination, untraced: an emulated kernel would take minutes, so guests leave this one out.
+#[test]
+fn all_combinations_of_settings_are_taken() {
+    let rows: Vec<_> =
+        (0..64_u32).map(|number| [1, 2, 4, 8, 16, 32, 64].map(|bit| number & bit != 0)).collect();
+    load_all(&rows);
+}
+
 fn load_all(rows: &[[bool; 7]]) {
     for &[forwarding, midstream, source_ports, layered, timed, tunnels, traced] in rows {
         let what = format!(
