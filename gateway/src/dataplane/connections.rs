@@ -74,7 +74,11 @@ pub(super) fn each(
     now: u64,
     mut visit: impl FnMut(LiveConnection),
 ) -> Result<(), DataplaneError> {
+    let empty = [0; size_of::<Bucket>()];
     let visit = |_, element: &[u8]| {
+        if element == empty {
+            return;
+        }
         let Some(bucket) = sys::read::<Bucket>(element) else { return };
         for entry in bucket.entries {
             let Some(state) = State::from_number(entry.state) else { continue };

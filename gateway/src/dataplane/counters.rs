@@ -132,7 +132,8 @@ fn verdict(manifest: Option<&Manifest>, source: u32, destination: u32, reason: R
     }
 }
 
-/// Visits every CPU's value of every element of a per-CPU array; returns how many elements it has.
+/// Visits every CPU's value of every element of a per-CPU array, but for those in which nothing was counted; returns how
+/// many elements it has.
 fn each_cpu<T: Plain>(map: &MapData, mut visit: impl FnMut(u32, T)) -> Result<u32, DataplaneError> {
     let failed = |error: io::Error| DataplaneError::bpf("cannot read counters")(error);
     let info = map.info().map_err(|error| failed(io::Error::other(error)))?;
@@ -144,8 +145,10 @@ fn each_cpu<T: Plain>(map: &MapData, mut visit: impl FnMut(u32, T)) -> Result<u3
     let cpus = aya::util::nr_cpus().map_err(|(_, error)| failed(error))?;
     // The kernel pads each CPU's value to 8 bytes.
     let stride = size_of::<T>().next_multiple_of(8);
+    // Most pairs of segments never talk.
+    let nothing = vec![0; stride];
     let each = |index, element: &[u8]| {
-        for value in element.chunks_exact(stride).filter_map(sys::read) {
+        for value in element.chunks_exact(stride).filter(|value| *value != nothing).filter_map(sys::read) {
             visit(index, value);
         }
     };
