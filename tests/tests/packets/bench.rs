@@ -1,5 +1,6 @@
 //! The bench: one policy in force, frames through it, and every counter watched.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -67,6 +68,8 @@ pub(crate) struct Bench {
     /// Nanoseconds on the clock of the frames.
     pub(crate) now: u64,
     log: String,
+    /// The counters as the last frame left them, as long as nothing else ran.
+    counted: Cell<Option<Counters>>,
     /// Another of the same, to which every packet comes by a device without a link layer, as far as it could.
     bare: Option<Box<Bench>>,
     is_bare: bool,
@@ -97,7 +100,12 @@ impl Bench {
             .map(|(entry, index)| (entry.name.clone(), index))
             .collect();
         let trial = Lent::new(image, &interfaces);
-        Self { trial, interfaces, now: 3_600_000_000_000, log: String::new(), bare: None, is_bare: false }
+        Self::with(trial, interfaces, 3_600_000_000_000)
+    }
+
+    fn with(trial: Lent, interfaces: BTreeMap<String, u32>, now: u64) -> Self {
+        let counted = Cell::default();
+        Self { trial, interfaces, now, log: String::new(), counted, bare: None, is_bare: false }
     }
 
     /// The ward twice: what comes with a link layer, and what comes without one, must come to the same.
@@ -117,7 +125,7 @@ impl Bench {
     /// The same with each interface a bond of two links: `t0` has `t0-link1` and `t0-link2`.
     pub(crate) fn bonded(policy: &str) -> Self {
         let image = image(policy);
-        let Self { mut interfaces, now, log, .. } = Self::of(&image);
+        let Self { mut interfaces, now, .. } = Self::of(&image);
         let mut links = BTreeMap::new();
         for (bond, index) in interfaces.clone() {
             let own = [index + 100, index + 200];
@@ -125,7 +133,7 @@ impl Bench {
             links.insert(bond, own.to_vec());
         }
         let trial = Trial::bonded(&image, &interfaces, &links).unwrap().into();
-        Self { trial, interfaces, now, log, bare: None, is_bare: false }
+        Self::with(trial, interfaces, now)
     }
 
     /// A resolved policy, with its rules in one table.
@@ -145,12 +153,14 @@ impl Bench {
     /// Puts another policy in force.
     pub(crate) fn swap(&mut self, policy: &str) {
         assert!(self.bare.is_none());
+        self.counted.take();
         self.trial.swap(&image(policy));
         writeln!(self.log, "-- another policy").unwrap();
     }
 
     /// Puts another resolved policy in force.
     pub(crate) fn swap_policy(&mut self, policy: &Policy) {
+        self.counted.take();
         self.trial.swap(&compile_as(policy, Layering::BySize).unwrap());
         writeln!(self.log, "-- another policy").unwrap();
     }
@@ -164,11 +174,17 @@ impl Bench {
     /// Runs a frame that arrives on `interface`, and compares all that can be seen of it.
     #[track_caller]
     pub(crate) fn frame(&mut self, what: &str, interface: &str, frame: &[u8], expected: Expected) {
+        self.counted_as(what, interface, frame, expected);
+    }
+
+    /// The same; returns the pair that counted it.
+    #[track_caller]
+    fn counted_as(&mut self, what: &str, interface: &str, frame: &[u8], expected: Expected) -> PairKey {
         if let Some(bare) = &mut self.bare {
             bare.now = self.now;
             bare.frame(what, interface, frame, expected);
         }
-        let before = self.counters();
+        let before = self.counted.take().unwrap_or_else(|| self.counters());
         self.trial.events();
         let ifindex = self.interfaces.get(interface).copied().unwrap_or(999);
         let context = TestContext { now: self.now, ifindex, reserved: 0 };
@@ -184,6 +200,8 @@ impl Bench {
         assert_eq!(bytes, frame.len() as u64, "{what}: bytes counted");
         assert_eq!(outcome.passed(), expected.verdict != Verdict::Drop, "{what}: action {}", outcome.action);
         assert_eq!(outcome.frame, frame, "{what}: the frame goes on as it came");
+        self.counted.set(Some(after));
+        key
     }
 
     fn run(&self, context: TestContext, frame: &[u8]) -> Outcome {
@@ -200,6 +218,7 @@ impl Bench {
     /// Runs a packet on a device without a link layer.
     pub(crate) fn packet(&self, interface: &str, packet: &[u8]) -> Outcome {
         let context = TestContext { now: self.now, ifindex: self.interfaces[interface], reserved: 0 };
+        self.counted.take();
         self.trial.run_bare(context, packet).unwrap()
     }
 
@@ -213,10 +232,7 @@ impl Bench {
         expected: Expected,
         (source, destination): (&str, &str),
     ) {
-        let before = self.counters();
-        self.frame(what, interface, frame, expected);
-        let after = self.counters();
-        let (key, _) = self.moved(what, &before, &after);
+        let key = self.counted_as(what, interface, frame, expected);
         assert_eq!((key.source.as_str(), key.destination.as_str()), (source, destination), "{what}");
     }
 
@@ -225,6 +241,7 @@ impl Bench {
         if let Some(bare) = &mut self.bare {
             bare.sends(what, frame);
         }
+        self.counted.take();
         let outcome = self.trial.send(frame).unwrap();
         assert_eq!(outcome.action.cast_signed(), -1, "{what}: the egress program never decides");
         writeln!(self.log, "gateway sends {what}").unwrap();
@@ -233,6 +250,7 @@ impl Bench {
     /// Runs a frame and says only whether it passes.
     pub(crate) fn passes(&self, interface: &str, frame: &[u8]) -> bool {
         let context = TestContext { now: self.now, ifindex: self.interfaces[interface], reserved: 0 };
+        self.counted.take();
         self.trial.run(context, frame).unwrap().passed()
     }
 
