@@ -11,7 +11,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use socket2::SockRef;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 use crate::hospital::Host;
 use crate::peers::tcp;
@@ -55,7 +56,8 @@ impl Datagrams {
     fn between(from: &Host, to: &Host, address: SocketAddr, pause: Duration) -> Result<Self> {
         let (started, arrived, stop): (Arc<AtomicU64>, Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
         let socket = to.namespace.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, address.port())))??;
-        SockRef::from(&socket).set_recv_buffer_size(BUFFER)?;
+        // By force: otherwise `net.core.rmem_max` bounds it without a word.
+        setsockopt(&socket, RcvBufForce, &BUFFER).context("cannot grow the receive buffer")?;
         let receiver = {
             let (arrived, stop) = (Arc::clone(&arrived), Arc::clone(&stop));
             to.namespace.spawn(move || receive(&socket, &arrived, &stop))
@@ -132,7 +134,7 @@ fn send(to: SocketAddr, pause: Duration, started: &AtomicU64, stop: &AtomicBool)
 fn receive(socket: &UdpSocket, arrived: &AtomicU64, stop: &AtomicBool) -> Result<BTreeSet<u64>> {
     let (mut received, mut buffer) = (BTreeSet::new(), [0; 9]);
     let mut stopped: Option<Instant> = None;
-    socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+    socket.set_read_timeout(Some(unhurried(Duration::from_millis(50))))?;
     loop {
         match socket.recv(&mut buffer) {
             Ok(8) => {
@@ -142,11 +144,17 @@ fn receive(socket: &UdpSocket, arrived: &AtomicU64, stop: &AtomicBool) -> Result
             }
             // Not one of ours.
             Ok(_) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // What waits in the socket is taken, however late.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if stopped.is_some_and(|since| since.elapsed() > DRAIN) {
+                    return Ok(received);
+                }
+            }
             Err(error) => return Err(error).context("cannot receive"),
         }
-        if stop.load(Ordering::SeqCst) && stopped.get_or_insert_with(Instant::now).elapsed() > DRAIN {
-            return Ok(received);
+        if stop.load(Ordering::SeqCst) {
+            stopped.get_or_insert_with(Instant::now);
         }
     }
 }
