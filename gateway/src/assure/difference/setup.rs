@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::policy::lints::extent::World;
 use crate::policy::model::{
-    Forwarding, Invariant, ModeSetting, Policy, Ranges, Rule, Segment, SegmentId, ServiceMatch,
+    Forwarding, Interface, Invariant, ModeSetting, Policy, Ranges, Rule, Segment, SegmentId, ServiceMatch,
 };
 
 use super::words::range;
@@ -128,17 +128,22 @@ fn interfaces(old: &Policy, new: &Policy, names: &Names, found: &mut Vec<Setup>)
     }
 }
 
-/// Interfaces behind which a router forwards between segments, or no longer.
+/// Interfaces behind which a router forwards between segments, or no longer. Who is taken for a sender of the interface's
+/// segment meets its mode, and otherwise that of where his address is from.
 fn routed(old: &Policy, new: &Policy, found: &mut Vec<Setup>) {
+    let is_lenient = |policy: &Policy, interface: &Interface| {
+        let mode = |segment: SegmentId| policy.segments[usize::from(segment.0)].mode;
+        interface.places().any(|(_, _, segment)| mode(segment) != ModeSetting::Enforce)
+    };
     for interface in &new.interfaces {
         let before = old.interfaces.iter().find(|before| before.name == interface.name);
-        if before.is_none_or(|before| before.routed == interface.routed) {
-            continue;
-        }
+        let Some(before) = before.filter(|before| before.routed != interface.routed) else { continue };
         let (what, effect) = if interface.routed {
-            ("senders of every segment are accepted", Effect::WIDENS)
+            let effect = Effect { widens: true, narrows: is_lenient(old, before) };
+            ("senders of every segment are accepted", effect)
         } else {
-            ("senders of its own segments alone are accepted", Effect::NARROWS)
+            let effect = Effect { widens: is_lenient(new, interface), narrows: true };
+            ("senders of its own segments alone are accepted", effect)
         };
         found.push(Setup { what: format!("interface {}: {what}", interface.name), effect });
     }

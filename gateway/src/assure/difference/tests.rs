@@ -276,3 +276,23 @@ fn other_tunnels_are_announced() {
         ]
     );
 }
+
+#[test]
+fn a_router_on_an_interface_also_narrows_where_the_segment_only_observes() {
+    let policy = |router: &str, mode: &str| {
+        let text = format!(
+            "interfaces: {{ a0: {{ access: a{router} }} }}\nsegments: {{ a: {{ subnets: 10.0.1.0/24, mode: {mode} }} }}\n"
+        );
+        let resolved = crate::policy::resolve(vec![crate::policy::SourceFile::new("policy.yaml", text)]);
+        resolved.policy.unwrap_or_else(|| panic!("{:?}", resolved.diagnostics))
+    };
+    let effect = |mode: &str, before: &str, after: &str| {
+        compare(&policy(before, mode), &policy(after, mode)).unwrap().effect().word()
+    };
+    let routed = ", routed: true";
+    // A sender whom no segment knows was watched as one of `a`, and is dropped as a stranger.
+    assert_eq!(effect("observe", "", routed), "both");
+    assert_eq!(effect("audit", routed, ""), "both");
+    assert_eq!(effect("enforce", "", routed), "widening");
+    assert_eq!(effect("enforce", routed, ""), "narrowing");
+}
