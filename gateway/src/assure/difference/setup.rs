@@ -138,12 +138,14 @@ fn routed(old: &Policy, new: &Policy, found: &mut Vec<Setup>) {
     for interface in &new.interfaces {
         let before = old.interfaces.iter().find(|before| before.name == interface.name);
         let Some(before) = before.filter(|before| before.routed != interface.routed) else { continue };
-        let (what, effect) = if interface.routed {
-            let effect = Effect { widens: true, narrows: is_lenient(old, before) };
-            ("senders of every segment are accepted", effect)
-        } else {
-            let effect = Effect { widens: is_lenient(new, interface), narrows: true };
-            ("senders of its own segments alone are accepted", effect)
+        let lenient = if interface.routed { is_lenient(old, before) } else { is_lenient(new, interface) };
+        let (what, effect) = match (interface.routed, lenient) {
+            (true, false) => ("senders of every segment are accepted", Effect::WIDENS),
+            (true, true) => {
+                ("senders of every segment are accepted, each by the mode of that segment", Effect::BOTH)
+            }
+            (false, false) => ("senders of its own segments alone are accepted", Effect::NARROWS),
+            (false, true) => ("senders of other segments meet the mode of its own", Effect::BOTH),
         };
         found.push(Setup { what: format!("interface {}: {what}", interface.name), effect });
     }

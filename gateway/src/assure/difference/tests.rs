@@ -286,13 +286,25 @@ fn a_router_on_an_interface_also_narrows_where_the_segment_only_observes() {
         let resolved = crate::policy::resolve(vec![crate::policy::SourceFile::new("policy.yaml", text)]);
         resolved.policy.unwrap_or_else(|| panic!("{:?}", resolved.diagnostics))
     };
-    let effect = |mode: &str, before: &str, after: &str| {
-        compare(&policy(before, mode), &policy(after, mode)).unwrap().effect().word()
+    let said = |mode: &str, before: &str, after: &str| {
+        let difference = compare(&policy(before, mode), &policy(after, mode)).unwrap();
+        let setup: Vec<_> = difference.setup.iter().map(|entry| entry.what.clone()).collect();
+        (setup.join("; "), difference.effect().word())
     };
     let routed = ", routed: true";
     // A sender whom no segment knows was watched as one of `a`, and is dropped as a stranger.
-    assert_eq!(effect("observe", "", routed), "both");
-    assert_eq!(effect("audit", routed, ""), "both");
-    assert_eq!(effect("enforce", "", routed), "widening");
-    assert_eq!(effect("enforce", routed, ""), "narrowing");
+    for (mode, before, after, what, effect) in [
+        (
+            "observe",
+            "",
+            routed,
+            "senders of every segment are accepted, each by the mode of that segment",
+            "both",
+        ),
+        ("audit", routed, "", "senders of other segments meet the mode of its own", "both"),
+        ("enforce", "", routed, "senders of every segment are accepted", "widening"),
+        ("enforce", routed, "", "senders of its own segments alone are accepted", "narrowing"),
+    ] {
+        assert_eq!(said(mode, before, after), (format!("interface a0: {what}"), effect));
+    }
 }
