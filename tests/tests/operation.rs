@@ -123,6 +123,36 @@ fn new_addresses_of_the_gateway_are_its_own_at_once() {
     drop(service);
 }
 
+/// A port that somebody unplugged is no reason to leave the others as they were.
+#[test]
+fn a_missing_interface_stops_neither_addresses_nor_orders() {
+    let (hospital, setting, directory) = build();
+    let service = setting.start(&directory).unwrap();
+    let mac = "02:00:00:00:be:ef";
+    hospital.gateway.batch(&["link delete poct0".to_owned()]).unwrap();
+    wait_until("it is missed", || status(&setting)["findings"].to_string().contains("poct0"));
+
+    let before = generation(&setting);
+    hospital.gateway.batch(&["address add 10.10.10.77/24 dev infra0".to_owned()]).unwrap();
+    wait_until("the address is compiled in", || generation(&setting) > before);
+
+    let address = |host: &str| format!("neighbour replace {host} lladdr {mac} nud permanent dev infra0");
+    hospital.gateway.batch(&[address("10.10.10.201")]).unwrap();
+    setting.call(&["quarantine", "add", mac, "--reason", "worm", "--for", "1h", "--yes"]).unwrap();
+    hospital.gateway.batch(&[address("10.10.10.202")]).unwrap();
+    let isolated = || setting.call(&["quarantine", "list", "--format", "json"]).unwrap();
+    wait_until("its other address is isolated", || isolated().contains("10.10.10.202"));
+    assert!(isolated().contains("10.10.10.201"), "{}", isolated());
+
+    setting.call(&["break-glass", "analysers", "--reason", "fire", "--for", "2s"]).unwrap();
+    let open = |segment: &str| {
+        setting.metrics().unwrap().sum("clinigate_break_glass_open", &[("segment", segment)]).to_string()
+    };
+    assert_eq!(open("analysers"), "1");
+    wait_until("the metrics say that it is over", || open("analysers") == "0");
+    drop(service);
+}
+
 #[test]
 fn detach_is_the_only_way_off_and_asks_first() {
     let (hospital, setting, directory) = build();

@@ -52,17 +52,9 @@ impl Service {
             reconciled.missing.iter().map(|name| format!("interface {name} does not exist")).collect();
         trouble.extend(reconciled.failed.iter().map(|(name, error)| format!("{name}: {}", chain(error))));
 
-        // Interfaces that are missing would make an apply fail: their return brings us here again.
-        if reconciled.missing.is_empty()
-            && let Err(error) = self.follow_addresses(reconciled.addresses_changed)
-        {
-            trouble.push(error);
-        }
-        if reconciled.missing.is_empty()
-            && let Err(error) = self.follow_orders()
-        {
-            trouble.push(error);
-        }
+        // Neither waits for an interface that is missing: the others are enforced.
+        trouble.extend(self.follow_addresses(reconciled.addresses_changed).err());
+        trouble.extend(self.follow_orders().err());
         Ok(trouble)
     }
 
