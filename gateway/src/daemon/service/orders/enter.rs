@@ -1,5 +1,6 @@
 //! Entering orders into the book, or saying what is in the way.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::super::super::control::Order;
@@ -46,7 +47,7 @@ struct Book<'a> {
 impl Book<'_> {
     fn isolate(&mut self, target: &str, reason: &str, seconds: Option<u64>) -> Result<u64, String> {
         let target = Target::read(target);
-        let (addresses, _) = resolve(self.policy, &target)?;
+        let found = resolve(self.policy, &target).map(|(addresses, _)| addresses);
         let (reason, by, clock) = (reason.to_owned(), self.by.to_owned(), self.clock);
         let term = Term::new(clock, seconds);
         if let Some(standing) = self.orders.quarantines.iter_mut().find(|it| it.target == target) {
@@ -58,9 +59,18 @@ impl Book<'_> {
                     "{word} is in quarantine already, and for longer; to let it go: clinigate quarantine release {word}"
                 ));
             }
+            // Nobody is let go because he has not spoken for a while: what is known of an Ethernet address comes and goes.
+            let addresses = match (&target, found) {
+                (Target::Mac(_), found) => {
+                    let known = standing.addresses.iter().copied().chain(found.unwrap_or_default());
+                    known.collect::<BTreeSet<_>>().into_iter().collect()
+                }
+                (Target::Device(_) | Target::Address(_), found) => found?,
+            };
             *standing = Quarantine { id: standing.id, target, addresses, reason, by, term };
             return Ok(standing.id);
         }
+        let addresses = found?;
         let id = self.orders.number();
         self.orders.quarantines.push(Quarantine { id, target, addresses, reason, by, term });
         Ok(id)
@@ -303,5 +313,27 @@ mod tests {
         assert_eq!(try_on(&mut orders, &isolate("ct-1", None)), Ok(first));
         assert_eq!((orders.quarantines.len(), orders.quarantines[0].term.remaining(&clock())), (1, None));
         try_on(&mut orders, &isolate("ct-1", Some(3600))).unwrap_err();
+    }
+
+    /// What was found of an Ethernet address stays isolated, also when nothing knows it any more.
+    #[test]
+    fn a_quarantine_that_lasts_longer_lets_no_address_go() {
+        let silent = "02:00:00:00:be:ef";
+        let mut orders = Orders::default();
+        let clock = clock();
+        let known: IpAddr = "10.20.1.77".parse().unwrap();
+        orders.quarantines.push(Quarantine {
+            id: 7,
+            target: Target::read(silent),
+            addresses: vec![known],
+            reason: "scans".to_owned(),
+            by: "somebody".to_owned(),
+            term: Term::new(&clock, Some(60)),
+        });
+        assert_eq!(try_on(&mut orders, &isolate(silent, Some(3600))), Ok(7));
+        assert_eq!(orders.quarantines[0].addresses, [known]);
+        assert_eq!(orders.quarantines[0].term.remaining(&clock).unwrap().as_secs(), 3600);
+        orders.quarantines.clear();
+        assert!(try_on(&mut orders, &isolate(silent, None)).unwrap_err().contains("no address of"));
     }
 }
