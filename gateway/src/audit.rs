@@ -153,8 +153,15 @@ impl Log {
             let _ = self.file.set_len(self.head.length);
             return Err(failed("cannot write", &path)(error));
         }
-        self.head = Head { number: entry.number, hash, length: self.head.length + line.len() as u64 };
-        self.keep_head()?;
+        let length = self.head.length + line.len() as u64;
+        let before = std::mem::replace(&mut self.head, Head { number: entry.number, hash, length });
+        if let Err(error) = self.keep_head() {
+            self.head = before;
+            let _ = self.file.set_len(self.head.length);
+            // It may stand there already, and only the directory could not be written.
+            let _ = self.keep_head();
+            return Err(error);
+        }
         Ok(&self.head)
     }
 
@@ -312,6 +319,20 @@ mod tests {
         }
         fs::write(&path, &text).unwrap();
         assert!(verify(directory.path(), None, |_| {}).is_ok());
+    }
+
+    #[test]
+    fn an_entry_whose_head_cannot_be_kept_was_not_added() {
+        let directory = written(2);
+        let mut log = Log::open(directory.path()).unwrap();
+        let in_the_way = directory.path().join(format!("{HEAD}.next"));
+        fs::create_dir(&in_the_way).unwrap();
+        let mut add = || log.add(2000, "root", "grant-open", "asked", Value::Null).map(|head| head.number);
+        add().unwrap_err();
+        assert_eq!(verify(directory.path(), None, |_| {}).unwrap().number, 2);
+        fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(add().unwrap(), 3);
+        assert_eq!(verify(directory.path(), None, |_| {}).unwrap().number, 3);
     }
 
     #[test]
