@@ -58,10 +58,29 @@ impl Dataplane {
     /// disk is an error: a quarantine does not wait for a port that somebody unplugged. The port is attached when it comes
     /// back, see [`Self::reconcile`].
     pub fn apply(&mut self, image: &Image, record: Record) -> Result<Applied, DataplaneError> {
+        let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
+        self.change(image, record, laid_anew, laid_anew)
+    }
+
+    /// [`Self::apply`] of a policy that was in force before, in place of one that is taken back: that waits neither for an
+    /// interface that does not exist nor for room on a disk.
+    pub fn put_back(&mut self, image: &Image, record: Record) -> Result<Applied, DataplaneError> {
+        let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
+        self.change(image, record, laid_anew, true)
+    }
+
+    /// `laid_anew`: the interfaces were looked at when the policy came. `lenient`: neither an interface that does not exist nor a full
+    /// disk stands in its way.
+    fn change(
+        &mut self,
+        image: &Image,
+        record: Record,
+        laid_anew: bool,
+        lenient: bool,
+    ) -> Result<Applied, DataplaneError> {
         let began = Instant::now();
         let links = Links::read(&self.pins)?;
-        let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
-        let targets = attach::survey(&links, &image.manifest, laid_anew)?;
+        let targets = attach::survey(&links, &image.manifest, lenient)?;
         if !laid_anew {
             targets
                 .iter()
@@ -79,7 +98,7 @@ impl Dataplane {
             places: image.places.iter().map(Into::into).collect(),
             addresses,
         };
-        let result = self.put_in_force(image, description, &links, &targets, began, laid_anew);
+        let result = self.put_in_force(image, description, &links, &targets, began, lenient);
         let (force, journal) = match result {
             Ok(done) => done,
             Err(error) => {
@@ -146,7 +165,7 @@ impl Dataplane {
         links: &Links,
         targets: &[Target],
         began: Instant,
-        laid_anew: bool,
+        lenient: bool,
     ) -> Result<(Force, Journal), DataplaneError> {
         let number = description.generation;
         let places = placed(&description.places, targets);
@@ -169,10 +188,10 @@ impl Dataplane {
             description.record.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             if let Err(error) = description.write(&self.options.state_dir) {
                 // Whoever adopts it lays the policy anew, for want of its description.
-                if !laid_anew {
+                if !lenient {
                     return Err(error);
                 }
-                tracing::error!(%error, generation = number, "what is laid anew has no description for the next start");
+                tracing::error!(%error, generation = number, "what is in force has no description for the next start");
             }
             shared.put_in_force(generation.judge())?;
             Ok((shared, generation, programs, before))

@@ -106,6 +106,29 @@ fn an_unconfirmed_change_goes_back_by_itself() {
     drop(service);
 }
 
+/// A way back waits for no port: the others get the policy that was confirmed.
+#[test]
+fn a_change_goes_back_while_an_interface_is_missing() {
+    let ward = Ward::build();
+    listen(&ward);
+    let directory = wider(&ward);
+    let service = ward.setting.start(&policy::hospital()).unwrap();
+    let (_, before) = policy_of(&ward);
+    apply(&ward, &directory, "3s");
+    ward.hospital.gateway.batch(&["link delete poct0".to_owned()]).unwrap();
+    assert!(ward.connects("viewer", "lis", 443));
+    wait_until("it goes back", || policy_of(&ward).1 == before).unwrap();
+    assert!(!ward.connects("viewer", "lis", 443));
+    wait_until("it is missed", || ward.status()["findings"].to_string().contains("poct0 does not exist"))
+        .unwrap();
+
+    // By hand, too.
+    wait_until("it is settled", || ward.status()["unconfirmed"].is_null()).unwrap();
+    ward.setting.call(&["rollback", "--to", "2"]).unwrap();
+    assert!(ward.connects("viewer", "lis", 443));
+    drop(service);
+}
+
 #[test]
 fn going_back_by_hand() {
     let ward = Ward::build();

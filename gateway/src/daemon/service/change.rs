@@ -241,7 +241,12 @@ impl Service {
             orders: prepared.laying.basis.clone(),
         };
         let applied = self
-            .with_dataplane(|dataplane| dataplane.apply(&prepared.image, record))
+            .with_dataplane(|dataplane| match how.cause {
+                Cause::NotConfirmed | Cause::Rollback => dataplane.put_back(&prepared.image, record),
+                Cause::Start | Cause::Apply | Cause::Commit | Cause::Addresses | Cause::Orders => {
+                    dataplane.apply(&prepared.image, record)
+                }
+            })
             .and_then(|applied| applied.map_err(ChangeError::from));
         if applied.is_err() && armed.is_some() {
             self.forget_unconfirmed();

@@ -11,7 +11,7 @@ use super::super::prepare::{Prepared, Text};
 use super::super::standby;
 use super::super::status::UnconfirmedStatus;
 use super::super::unconfirmed::{Unconfirmed, Withdrawn};
-use super::error::{ChangeError, Obstacle};
+use super::error::{ChangeError, Obstacle, chain};
 use super::{How, Service, lock, milliseconds, unix_now};
 use crate::dataplane;
 use crate::policy::Selection;
@@ -100,7 +100,12 @@ impl Service {
             if let Some(following) = &self.following {
                 following.unsettle();
             }
-            self.remember(&self.settings.source.name(), begun, &result);
+            // It is tried again every few seconds, and told where something else is in the way.
+            let why = result.as_ref().err().map(|error| chain(error));
+            let told = lock(&self.memory).last_apply.as_ref().and_then(|last| last.error.clone());
+            if why.is_none() || why != told {
+                self.remember(&self.settings.source.name(), begun, &result);
+            }
         }
     }
 
