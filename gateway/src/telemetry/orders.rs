@@ -13,6 +13,8 @@ pub struct OrderMetrics {
     unreviewed: IntGauge,
     /// Entries that the audit log does not have.
     pub audit_failures: IntCounter,
+    /// Requests of those who have no right to them.
+    pub forbidden: IntCounter,
 }
 
 impl OrderMetrics {
@@ -40,6 +42,10 @@ impl OrderMetrics {
                 "clinigate_audit_failures_total",
                 "Entries that could not be written into the audit log.",
             )?,
+            forbidden: IntCounter::new(
+                "clinigate_control_forbidden_total",
+                "Requests on the control socket of users who have no right to them.",
+            )?,
         };
         registry.register(Box::new(metrics.quarantined.clone()))?;
         registry.register(Box::new(metrics.grants.clone()))?;
@@ -47,6 +53,7 @@ impl OrderMetrics {
         registry.register(Box::new(metrics.open.clone()))?;
         registry.register(Box::new(metrics.unreviewed.clone()))?;
         registry.register(Box::new(metrics.audit_failures.clone()))?;
+        registry.register(Box::new(metrics.forbidden.clone()))?;
         Ok(metrics)
     }
 

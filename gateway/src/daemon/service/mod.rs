@@ -11,6 +11,7 @@ mod network;
 mod orders;
 mod report;
 mod rollback;
+mod strangers;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,6 +25,7 @@ use tracing::{error, warn};
 pub use error::ChangeError;
 pub(super) use error::chain;
 pub(super) use follow::{Following, Wish};
+use strangers::Strangers;
 
 use super::history::Cause;
 use super::prepare::{Laying, PrepareError, Prepared, Text, with_addresses};
@@ -52,6 +54,7 @@ pub(super) struct Service {
     orders: Mutex<Orders>,
     /// Opened when it is first written.
     audit_log: Mutex<Option<audit::Log>>,
+    strangers: Mutex<Strangers>,
     names: watch::Sender<Names>,
     /// The repository that is followed, where one is.
     following: Option<Following>,
@@ -159,6 +162,7 @@ impl Service {
             memory: Mutex::new(memory),
             orders: Mutex::new(orders),
             audit_log: Mutex::new(None),
+            strangers: Mutex::default(),
             names: watch::Sender::new(Names::default()),
             ended: Notify::new(),
             following,

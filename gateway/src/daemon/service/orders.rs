@@ -38,7 +38,12 @@ impl Service {
 
     /// A peer asked for what it has no right to.
     pub(in crate::daemon) fn forbidden(&self, peer: &Peer, action: &str) {
-        self.audit(&peer.name(), action, "forbidden", json!({ "pid": peer.pid }));
+        self.metrics.orders.forbidden.inc();
+        let noted = lock(&self.strangers).note(peer.uid, Instant::now());
+        if let Some(passed_over) = noted {
+            let detail = json!({ "pid": peer.pid, "passed_over": passed_over });
+            self.audit(&peer.name(), action, "forbidden", detail);
+        }
     }
 
     /// A peer asks for something that changes what is in force.
