@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use gateway_common::reason::{Reason, Verdict};
 
 use crate::bench::{Bench, WARD, audit, drop, drop_by, observe, pass};
-use crate::frame::{SYN, echo, icmp_header, packet, tcp, udp};
+use crate::frame::{SYN, VLAN, echo, icmp_header, packet, tagged, tcp, udp};
 
 #[test]
 fn promise_1_nothing_passes_without_a_flow() {
@@ -193,6 +193,26 @@ fn promise_4_the_stricter_mode_of_both_segments_decides() {
     let allowed = tcp("10.0.5.5", "10.0.6.5", (1, 104), SYN);
     bench.frame("allowed is allowed in any mode", "o0", &allowed, pass(Reason::Flow, "from-watched"));
     assert_eq!(bench.live(), 1, "only the allowed one has a connection");
+}
+
+#[test]
+fn promise_4_what_every_mode_drops() {
+    let mut bench = Bench::ward();
+    let good = tcp("10.0.5.5", "10.0.51.5", (1, 105), SYN);
+    let tag = tagged(VLAN, 0, &good);
+    let cases = [
+        ("a tag of nobody", tagged(VLAN, 7, &good), drop(Reason::UnknownVlan)),
+        ("cut within its tag", tag[..17].to_vec(), drop(Reason::Truncated)),
+        ("cut behind its tag", tag[..18].to_vec(), observe(Reason::Truncated)),
+        ("cut within its addresses", good[..30].to_vec(), observe(Reason::Truncated)),
+        ("cut behind its addresses", good[..34].to_vec(), observe(Reason::Truncated)),
+    ];
+    for (what, frame, expected) in cases {
+        bench.frame(what, "o0", &frame, expected);
+    }
+    let to_enforced = tcp("10.0.5.5", "10.0.2.5", (1, 105), SYN);
+    bench.frame("the destination enforces", "o0", &to_enforced[..34], drop(Reason::Truncated));
+    bench.frame("and cannot be read", "o0", &to_enforced[..30], observe(Reason::Truncated));
 }
 
 #[test]
