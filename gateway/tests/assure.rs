@@ -133,11 +133,15 @@ fn what_the_modes_let_pass_is_said() {
     let minimal = directory.path().join("minimal");
     copy(&policies().join("minimal"), &minimal);
     let text = fs::read_to_string(minimal.join("policy.yaml")).unwrap();
-    let claim = "\ninvariants:\n  - { name: archive-never-calls, from: pacs, to: modalities, never: any }\n";
+    let claim = "\ninvariants:
+  - { name: archive-never-calls, from: pacs, to: modalities, never: any }
+  - { name: archives-never-talk, from: pacs, to: pacs, never: any }\n";
     fs::write(minimal.join("policy.yaml"), text.replace("mode: enforce", "mode: audit") + claim).unwrap();
     let checked = run(directory.path(), &["check", "minimal"]);
     assert!(checked.starts_with("exit code 0\n"), "{checked}");
     assert!(checked.contains("warning[invariant-not-enforced]"), "{checked}");
+    assert!(checked.contains("set `mode: enforce` on `pacs` or `modalities`\n"), "{checked}");
+    assert!(checked.contains("set `mode: enforce` on `pacs`\n"), "{checked}");
     let tested = run(directory.path(), &["test", "minimal"]);
     assert!(tested.starts_with("exit code 0\n"), "{tested}");
     assert!(tested.contains("warning[expectation-not-enforced]"), "{tested}");

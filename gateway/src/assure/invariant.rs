@@ -51,10 +51,15 @@ fn judge(policy: &Policy, reach: &Reach<'_>, invariant: &Invariant) -> Option<Di
     let unenforced = rulings.values().find_map(|finding| finding.unenforced)?;
     let message = format!("invariant `{}` is not enforced yet: {unenforced} passes", invariant.name);
     let (source, destination) = (policy.segment(unenforced.source), policy.segment(unenforced.destination));
+    let either = if unenforced.source == unenforced.destination {
+        format!("`{}`", source.name)
+    } else {
+        format!("`{}` or `{}`", source.name, destination.name)
+    };
     Some(
         Diagnostic::warning("invariant-not-enforced", &invariant.origin, message)
             .expected("the rules hold it, the modes do not")
-            .help(format!("set `mode: enforce` on `{}` or `{}`", source.name, destination.name)),
+            .help(format!("set `mode: enforce` on {either}")),
     )
 }
 
