@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +14,55 @@ use nix::unistd::Gid;
 use tokio::task::spawn_blocking;
 
 use super::*;
+
+/// The names that serde takes for a type, as its error lists them where a text has `?` for one.
+fn names<T: serde::de::DeserializeOwned>(text: &str) -> BTreeSet<String> {
+    let Err(error) = serde_json::from_str::<T>(text) else { panic!("{text} is read") };
+    let error = error.to_string();
+    let (_, expected) = error.split_once("expected").unwrap();
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_manual_names_every_request_reply_order_and_error() {
+    let page = include_str!("../../../../docs/operation.md");
+    let (_, section) = page.split_once("## Control socket").unwrap();
+    let quoted = |key: &str| -> BTreeSet<String> {
+        let before = format!("{{\"{key}\":\"");
+        let after = section.split(before.as_str()).skip(1);
+        after.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(quoted("request"), names::<Request>(r#"{"request":"?"}"#));
+    assert_eq!(quoted("order"), names::<Order>(r#"{"order":"?"}"#));
+    assert_eq!(quoted("reply"), names::<Reply>(r#"{"reply":"?"}"#));
+    let (_, kinds) = section.split_once("| Kind |").unwrap();
+    let kinds = kinds.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(kinds.map(str::to_owned).collect::<BTreeSet<_>>(), names::<ErrorKind>(r#""?""#));
+
+    let may = |rights| match rights {
+        Rights::ReadOnly => "viewers",
+        Rights::Operate => "operators",
+        Rights::None | Rights::Full => "root",
+    };
+    let mut read = 0;
+    for row in section.lines().filter(|line| line.starts_with("| `{")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        for text in cells[1].split('`').skip(1).step_by(2) {
+            let text = if text.starts_with(r#"{"order""#) {
+                format!(r#"{{"request":"order","order":{text}}}"#)
+            } else {
+                text.replace(r#""order":{…}"#, r#""order":{"order":"list"}"#).replace("{…}", "{}")
+            };
+            let request: Request =
+                serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            if cells[2] != "see below" {
+                assert_eq!(cells[2], may(request.needs()), "{text}");
+            }
+            read += 1;
+        }
+    }
+    assert_eq!(read, 10 + names::<Order>(r#"{"order":"?"}"#).len());
+}
 
 /// Counts what reaches it, and what is refused.
 #[derive(Default)]
