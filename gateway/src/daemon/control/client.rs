@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::{Reply, Request};
 
-/// A reply is a status at most, which grows with the policy's segments and interfaces.
-const REPLY_LIMIT: u64 = 16 * 1024 * 1024;
+/// Bytes of a reply, its newline included, at most. `traffic` is the longest: it has every rule, and every pair of segments that has
+/// seen packets.
+pub(super) const REPLY_LIMIT: usize = 16 * 1024 * 1024;
 
 /// A connection to the service.
 #[derive(Debug)]
@@ -49,6 +50,12 @@ pub enum ClientError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// What came back is more than we read.
+    #[error(
+        "the answer of the service on {} is longer than {REPLY_LIMIT} bytes, the most that is read; `/metrics` has its counters",
+        .0.display()
+    )]
+    TooLong(PathBuf),
 }
 
 impl Client {
@@ -64,21 +71,29 @@ impl Client {
         Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
     }
 
-    /// Asks, and waits for the reply for at most `patience`.
+    /// Asks, and waits for the reply for at most `patience`. After an error the connection is of no use: the rest of an
+    /// answer may still come.
     pub fn ask(&mut self, request: &Request, patience: Duration) -> Result<Reply, ClientError> {
         let line = self.exchange(request, patience).map_err(|source| self.broken(source))?;
-        serde_json::from_str(&line).map_err(|source| ClientError::Reply { path: self.path.clone(), source })
+        if line.last() != Some(&b'\n') {
+            return Err(if line.len() == REPLY_LIMIT {
+                ClientError::TooLong(self.path.clone())
+            } else {
+                self.broken(io::ErrorKind::UnexpectedEof.into())
+            });
+        }
+        serde_json::from_slice(&line).map_err(|source| ClientError::Reply { path: self.path.clone(), source })
     }
 
-    fn exchange(&mut self, request: &Request, patience: Duration) -> io::Result<String> {
+    fn exchange(&mut self, request: &Request, patience: Duration) -> io::Result<Vec<u8>> {
         self.stream.get_ref().set_read_timeout(Some(patience))?;
         self.stream.get_ref().set_write_timeout(Some(patience))?;
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
         // A service that refuses us may answer and close before it has read the request.
         let sent = self.stream.get_mut().write_all(line.as_bytes());
-        let mut reply = String::new();
-        let received = (&mut self.stream).take(REPLY_LIMIT).read_line(&mut reply);
+        let mut reply = Vec::new();
+        let received = (&mut self.stream).take(REPLY_LIMIT as u64).read_until(b'\n', &mut reply);
         match (received, sent) {
             (Ok(1..), _) => Ok(reply),
             (Ok(0), Ok(())) => Err(io::ErrorKind::UnexpectedEof.into()),

@@ -186,6 +186,45 @@ async fn a_request_has_a_largest_size() {
     assert!(matches!(served.ask(Request::Status {}).await, Reply::Status { .. }), "the service goes on");
 }
 
+/// What a client makes of these bytes, after which the service is gone.
+fn answered(reply: Vec<u8>) -> Result<Reply, ClientError> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let service = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(&stream), &mut request).unwrap();
+        // The client may have heard enough before all is sent.
+        let _ = stream.write_all(&reply);
+    });
+    let answer = Client::connect(&path).unwrap().ask(&Request::Confirm {}, Duration::from_secs(5));
+    service.join().unwrap();
+    answer
+}
+
+#[test]
+fn an_answer_has_a_largest_size() {
+    let padded = |length: usize| {
+        let mut reply = br#"{"reply":"confirmed","generation":7}"#.to_vec();
+        reply.resize(length - 1, b' ');
+        reply.push(b'\n');
+        reply
+    };
+    let longest = answered(padded(client::REPLY_LIMIT)).unwrap();
+    assert_eq!(longest, Reply::Confirmed { generation: 7 });
+    let longer = answered(padded(client::REPLY_LIMIT + 1)).unwrap_err();
+    assert!(longer.to_string().contains("is longer than 16777216 bytes"), "{longer}");
+    // A character that the limit cuts in two is no other mistake.
+    let words = "ä".repeat(client::REPLY_LIMIT).into_bytes();
+    let longer = answered([b"\"", words.as_slice()].concat()).unwrap_err();
+    assert!(matches!(longer, ClientError::TooLong(_)), "{longer:?}");
+    let broken_off = answered(br#"{"reply":"confirmed","gener"#.to_vec()).unwrap_err();
+    assert!(matches!(broken_off, ClientError::Io { .. }), "{broken_off:?}");
+    let strange = answered(b"{\"reply\":\"what\"}\n".to_vec()).unwrap_err();
+    assert!(matches!(strange, ClientError::Reply { .. }), "{strange:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_peers_do_not_keep_others_out() {
     let served = Served::start(None);
