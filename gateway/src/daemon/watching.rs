@@ -93,7 +93,7 @@ pub struct PairTraffic {
 pub struct RuleTraffic {
     /// Name.
     pub rule: String,
-    /// `flow`, `vendor` or `deny`.
+    /// `flow`, `vendor`, `deny`; of orders `kept` (what a device keeps in quarantine) or `quarantine`.
     pub kind: String,
     /// Packets.
     pub packets: u64,
@@ -199,9 +199,7 @@ impl Watching {
             let seen = self.lock();
             flows.extend(passing.list(&seen.names, filter, counted, now));
         }
-        flows.sort_by_cached_key(Flow::order);
-        more += flows.len().saturating_sub(LISTED) as u64;
-        flows.truncate(LISTED);
+        more += keep_latest(&mut flows);
         Ok(FlowList { at: now.wall_of(now.monotonic), flows, more })
     }
 
@@ -209,6 +207,14 @@ impl Watching {
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Leaves the latest flows, in their order, and returns how many are left out.
+fn keep_latest(flows: &mut Vec<Flow>) -> u64 {
+    flows.sort_by_cached_key(Flow::order);
+    let more = flows.len().saturating_sub(LISTED) as u64;
+    flows.truncate(LISTED);
+    more
 }
 
 /// What tells live connections apart that belong to different flows.
@@ -366,5 +372,63 @@ impl Traffic {
             connections_capacity: look.connections.capacity.into(),
             events_lost: look.counters.health.events_lost,
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use gateway_common::connection::ConnectionKey;
+
+    use super::*;
+
+    /// A connection from one of many hosts to a server.
+    fn from_host(host: u32) -> LiveConnection {
+        let address =
+            |v4: u32| [0, u64::from_ne_bytes(*b"\0\0\xff\xff\0\0\0\0") | u64::from(v4.to_be()) << 32];
+        let key = ConnectionKey {
+            low: address(0x0a00_0000 + host),
+            high: address(0x0b00_0001),
+            low_port: 1_u16.to_be(),
+            high_port: 104_u16.to_be(),
+            protocol: 6,
+            reserved: [0; 3],
+        };
+        let entry = Connection {
+            key,
+            expires: 2,
+            generation: 1,
+            rule: NO_RULE,
+            ifindex: [0; 2],
+            vlan: [0; 2],
+            outer: [0; 2],
+            segment: [0; 2],
+            state: State::Established as u8,
+            flags: 0,
+            sequence: 0,
+        };
+        LiveConnection { entry, state: State::Established, remaining: 1 }
+    }
+
+    #[test]
+    fn connections_beyond_the_flows_that_are_told_apart_are_counted() {
+        let mut passing = Passing::new(1, None);
+        let most = u32::try_from(TOLD_APART).unwrap();
+        (0..most + 3).for_each(|host| passing.add(&from_host(host)));
+        passing.add(&from_host(0));
+        assert_eq!((passing.flows.len(), passing.beyond), (TOLD_APART, 3));
+        assert_eq!(
+            passing.flows.values().flat_map(|sum| sum.states.values()).sum::<u64>(),
+            u64::from(most) + 1
+        );
+    }
+
+    #[test]
+    fn the_latest_flows_are_listed_and_the_others_counted() {
+        let flow = |second: usize| Flow { last: Some(format!("{second:05}")), ..Flow::default() };
+        let mut flows: Vec<Flow> = (0..LISTED + 7).map(flow).collect();
+        assert_eq!(keep_latest(&mut flows), 7);
+        assert_eq!((flows.first(), flows.last()), (Some(&flow(LISTED + 6)), Some(&flow(7))));
+        assert_eq!((keep_latest(&mut flows), flows.len()), (0, LISTED));
     }
 }
