@@ -140,9 +140,12 @@ fn a_missing_interface_stops_neither_addresses_nor_orders() {
     hospital.gateway.batch(&[address("10.10.10.201")]).unwrap();
     setting.call(&["quarantine", "add", mac, "--reason", "worm", "--for", "1h", "--yes"]).unwrap();
     hospital.gateway.batch(&[address("10.10.10.202")]).unwrap();
+    hospital.gateway.batch(&[address("fd00:10:10::203"), address("fe80::203")]).unwrap();
     let isolated = || setting.call(&["quarantine", "list", "--format", "json"]).unwrap();
     wait_until("its other address is isolated", || isolated().contains("10.10.10.202"));
-    assert!(isolated().contains("10.10.10.201"), "{}", isolated());
+    wait_until("so is that of the other family", || isolated().contains("fd00:10:10::203"));
+    let all = isolated();
+    assert!(all.contains("10.10.10.201") && !all.contains("fe80"), "{all}");
 
     setting.call(&["break-glass", "analysers", "--reason", "fire", "--for", "2s"]).unwrap();
     let open = |segment: &str| {

@@ -1,36 +1,85 @@
-//! The kernel's table of IPv4 neighbours: which addresses an Ethernet address was seen with.
+//! The kernel's neighbours of both families: which addresses an Ethernet address was seen with.
 
-use std::fs;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses of the neighbour with this Ethernet address (lower case, with colons), as far as the kernel knows any.
-pub fn neighbours_with(mac: &str) -> Vec<IpAddr> {
-    addresses(&fs::read_to_string("/proc/net/arp").unwrap_or_default(), mac)
+use super::netlink::{self, MESSAGE_HEADER, attributes};
+
+/// `struct ndmsg` (include/uapi/linux/neighbour.h): family, padding, index, state, flags, type.
+const NEIGHBOUR_HEADER: usize = 12;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+
+/// Addresses of the neighbour with this Ethernet address (lower case, with colons), as far as the kernel knows any; without
+/// link-local ones, which nobody routes.
+///
+/// # Errors
+/// Where the kernel does not say.
+pub fn neighbours_with(mac: &str) -> io::Result<Vec<IpAddr>> {
+    let mut request = Vec::with_capacity(MESSAGE_HEADER + NEIGHBOUR_HEADER);
+    let length = u32::try_from(MESSAGE_HEADER + NEIGHBOUR_HEADER).expect("small");
+    request.extend(length.to_ne_bytes());
+    request.extend(libc::RTM_GETNEIGH.to_ne_bytes());
+    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
+    request.extend(u16::try_from(flags).expect("flags of 16 bits").to_ne_bytes());
+    request.extend([0; 8]); // sequence number, port
+    request.extend([0; NEIGHBOUR_HEADER]); // every family
+    let mut found = Vec::new();
+    netlink::dump(&request, |message| found.extend(address_of(&message[MESSAGE_HEADER..], mac)))?;
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
 }
 
-/// From the table as the kernel shows it: address, type, flags, Ethernet address, mask, device.
-fn addresses(table: &str, mac: &str) -> Vec<IpAddr> {
-    let of_line = |line: &str| {
-        let mut words = line.split_whitespace();
-        let address = words.next()?.parse().ok()?;
-        words.nth(2).filter(|found| found.eq_ignore_ascii_case(mac)).map(|_| address)
-    };
-    table.lines().skip(1).filter_map(of_line).collect()
+/// The address of a neighbour, from its message without the message's own header, where it has this Ethernet address.
+fn address_of(body: &[u8], mac: &str) -> Option<IpAddr> {
+    let body = body.get(NEIGHBOUR_HEADER..)?;
+    let find = |wanted| attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let octets: Vec<String> = find(NDA_LLADDR)?.iter().map(|octet| format!("{octet:02x}")).collect();
+    if !octets.join(":").eq_ignore_ascii_case(mac) {
+        return None;
+    }
+    match find(NDA_DST)? {
+        v4 if v4.len() == 4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(v4).ok()?).into()),
+        v6 => {
+            let v6 = Ipv6Addr::from(<[u8; 16]>::try_from(v6).ok()?);
+            (!v6.is_unicast_link_local()).then_some(v6.into())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
+    fn neighbour(address: &[u8], mac: &[u8]) -> Vec<u8> {
+        let attribute = |kind: u16, value: &[u8]| {
+            let length = u16::try_from(value.len() + 4).unwrap();
+            let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+            bytes.extend(value);
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        [vec![0; NEIGHBOUR_HEADER], attribute(NDA_DST, address), attribute(NDA_LLADDR, mac)].concat()
+    }
+
     #[test]
-    fn the_kernels_table_is_read() {
-        let table = "IP address       HW type     Flags       HW address            Mask     Device\n\
-                     10.0.1.5         0x1         0x2         02:00:00:00:00:05     *        a0\n\
-                     10.0.1.6         0x1         0x2         02:00:00:00:00:06     *        a0\n\
-                     10.0.9.5         0x1         0x2         02:00:00:00:00:05     *        b0\n";
-        let found: Vec<String> =
-            addresses(table, "02:00:00:00:00:05").iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["10.0.1.5", "10.0.9.5"]);
-        assert!(addresses("", "02:00:00:00:00:05").is_empty());
+    fn neighbours_of_both_families_are_read() {
+        let mac = [2, 0, 0, 0, 0, 0xaf];
+        let v6: Ipv6Addr = "fd00:1::5".parse().unwrap();
+        let local: Ipv6Addr = "fe80::5".parse().unwrap();
+        let of = |body: &[u8]| address_of(body, "02:00:00:00:00:af").map(|it| it.to_string());
+        assert_eq!(of(&neighbour(&[10, 0, 1, 5], &mac)).unwrap(), "10.0.1.5");
+        assert_eq!(of(&neighbour(&v6.octets(), &mac)).unwrap(), "fd00:1::5");
+        assert_eq!(of(&neighbour(&local.octets(), &mac)), None, "nobody routes it");
+        assert_eq!(of(&neighbour(&[10, 0, 1, 5], &[2, 0, 0, 0, 0, 0xae])), None, "somebody else");
+        assert_eq!(of(&neighbour(&[10, 0, 1], &mac)), None, "no address");
+        let whole = neighbour(&v6.octets(), &mac);
+        // The last two bytes are padding.
+        for length in 0..whole.len() - 2 {
+            assert_eq!(of(&whole[..length]), None, "{length} bytes");
+        }
     }
 }

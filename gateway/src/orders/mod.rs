@@ -44,6 +44,22 @@ pub struct Quarantine {
     pub term: Term,
 }
 
+/// Addresses that are isolated of one Ethernet address, at most: somebody may take a new one every second.
+pub const ADDRESSES_MOST: usize = 256;
+
+impl Quarantine {
+    /// Isolates the addresses among `found` that it does not know yet: these, and the number of those for which there is no room.
+    pub fn learn(&mut self, found: &[IpAddr]) -> (Vec<IpAddr>, usize) {
+        let mut new: Vec<IpAddr> =
+            found.iter().copied().filter(|address| !self.addresses.contains(address)).collect();
+        let room = ADDRESSES_MOST.saturating_sub(self.addresses.len());
+        let rest = new.len().saturating_sub(room);
+        new.truncate(room);
+        self.addresses.extend(&new);
+        (new, rest)
+    }
+}
+
 /// What a quarantine isolates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::oracle::Oracle;
 use crate::packet::{Arrival, Decision, PacketView, Transport};
@@ -210,6 +212,18 @@ fn what_is_over_goes_and_broken_glass_waits_for_its_review() {
     assert_eq!(orders.expire(&clock(600)), [("quarantine", 1)]);
     assert_eq!((orders.quarantines.len(), orders.break_glass.len()), (0, 1));
     assert!(lay(policy(), &orders, &clock(600)).policy.break_glass.is_empty());
+}
+
+/// Whoever takes a new address every second does not grow the tables for ever.
+#[test]
+fn a_quarantine_learns_addresses_up_to_a_bound() {
+    let mut orders = quarantine(Target::Mac("02:00:00:00:00:05".to_owned()), &["10.0.2.99"]);
+    let quarantine = &mut orders.quarantines[0];
+    let many: Vec<IpAddr> = (0..300_u32).map(|n| Ipv4Addr::from(0x0a00_0200 + n).into()).collect();
+    let (new, rest) = quarantine.learn(&many);
+    assert_eq!((new.len(), rest), (ADDRESSES_MOST - 1, 299 - (ADDRESSES_MOST - 1)));
+    assert_eq!(quarantine.addresses.len(), ADDRESSES_MOST);
+    assert_eq!(quarantine.learn(&many), (vec![], 300 - ADDRESSES_MOST), "what is known stays");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::error::{ChangeError, chain};
 use super::{How, InForce, Service, lock, milliseconds};
 use crate::audit;
 use crate::dataplane::{self, LiveConnection};
-use crate::orders::{Clock, Target};
+use crate::orders::{ADDRESSES_MOST, Clock, Target};
 use crate::policy::model::{Level, Policy, ServiceClass};
 
 /// Clinical connections that are shown of a device.
@@ -142,20 +142,30 @@ impl Service {
         let mut orders = lock(&self.orders).clone();
         let over = orders.expire(&clock);
         let mut moved = false;
+        let mut trouble = None;
         for quarantine in &mut orders.quarantines {
-            if let Target::Mac(mac) = &quarantine.target {
-                for address in dataplane::neighbours_with(mac) {
-                    if !quarantine.addresses.contains(&address) {
+            let Target::Mac(mac) = quarantine.target.clone() else { continue };
+            match dataplane::neighbours_with(&mac) {
+                Ok(found) => {
+                    let (new, rest) = quarantine.learn(&found);
+                    for address in &new {
                         warn!(%mac, %address, "what is in quarantine has another address");
-                        quarantine.addresses.push(address);
-                        moved = true;
+                    }
+                    moved |= !new.is_empty();
+                    if rest > 0 {
+                        trouble = Some(format!(
+                            "{mac} is in quarantine with {ADDRESSES_MOST} addresses and has {rest} more, which are not: \
+                             unplug it, or isolate its port"
+                        ));
                     }
                 }
+                Err(error) => trouble = Some(format!("cannot ask the kernel for its neighbours: {error}")),
             }
         }
+        let trouble = trouble.map_or(Ok(()), Err);
         let is_stale = lock(&self.memory).in_force.as_ref().is_some_and(|it| it.is_stale(&clock));
         if over.is_empty() && !moved && !is_stale {
-            return Ok(());
+            return trouble;
         }
         if let Err(failed) = order_book::write(&self.settings.dataplane.state_dir, &orders) {
             // What is over is over in the kernel, too.
@@ -168,11 +178,11 @@ impl Service {
         }
         self.show_orders(&clock);
         if lock(&self.memory).in_force.is_none() {
-            return Ok(());
+            return trouble;
         }
-        self.lay_anew()
-            .map(drop)
-            .map_err(|error| format!("cannot lay orders and windows anew: {}", chain(&error)))
+        let laid = self.lay_anew();
+        laid.map_err(|error| format!("cannot lay orders and windows anew: {}", chain(&error)))?;
+        trouble
     }
 
     /// Notes in the audit log that a policy came into force, or was refused.

@@ -1,6 +1,5 @@
 //! Entering orders into the book, or saying what is in the way.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::super::super::control::Order;
@@ -62,17 +61,19 @@ impl Book<'_> {
             // Nobody is let go because he has not spoken for a while: what is known of an Ethernet address comes and goes.
             let addresses = match (&target, found) {
                 (Target::Mac(_), found) => {
-                    let known = standing.addresses.iter().copied().chain(found.unwrap_or_default());
-                    known.collect::<BTreeSet<_>>().into_iter().collect()
+                    standing.learn(&found.unwrap_or_default());
+                    std::mem::take(&mut standing.addresses)
                 }
                 (Target::Device(_) | Target::Address(_), found) => found?,
             };
             *standing = Quarantine { id: standing.id, target, addresses, reason, by, term };
             return Ok(standing.id);
         }
-        let addresses = found?;
+        let found = found?;
         let id = self.orders.number();
-        self.orders.quarantines.push(Quarantine { id, target, addresses, reason, by, term });
+        let mut quarantine = Quarantine { id, target, addresses: Vec::new(), reason, by, term };
+        quarantine.learn(&found);
+        self.orders.quarantines.push(quarantine);
         Ok(id)
     }
 
@@ -220,7 +221,8 @@ pub(super) fn resolve<'p>(
         Target::Mac(mac) => {
             let has_it = |it: &&Device| it.labels.get("mac").is_some_and(|it| it.eq_ignore_ascii_case(mac));
             let device = policy.devices.iter().find(has_it);
-            let mut addresses = dataplane::neighbours_with(mac);
+            let mut addresses = dataplane::neighbours_with(mac)
+                .map_err(|error| format!("cannot ask the kernel for its neighbours: {error}"))?;
             addresses.extend(device.map(|it| it.addresses.clone()).unwrap_or_default());
             addresses.sort_unstable();
             addresses.dedup();
