@@ -6,7 +6,7 @@
 mod rollout;
 pub mod watching;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use gateway_common::counter::Counter;
@@ -33,13 +33,14 @@ pub const RULES_SHOWN: usize = 5000;
 pub const OTHER_RULES: &str = "(other)";
 
 /// Reasons whose series exist from the start, so that an alert on their rate sees the first packet.
-const REASONS_FROM_THE_START: [Reason; 6] = [
+const REASONS_FROM_THE_START: [Reason; 7] = [
     Reason::Flow,
     Reason::Established,
     Reason::NoFlow,
     Reason::Denied,
     Reason::Spoofed,
     Reason::SpoofedNeighbour,
+    Reason::Internal,
 ];
 /// What the world and the unknown are called on labels.
 const UNKNOWN: &str = "unknown";
@@ -238,14 +239,21 @@ fn traffic(page: &Registry, reading: &Reading) -> Result<(), prometheus::Error> 
         bytes.with_label_values(&values).inc_by(by.bytes);
     };
 
+    let modes: BTreeSet<Mode> = named_segments(reading).map(|(_, mode)| mode).collect();
     for (name, mode) in named_segments(reading) {
+        // The other end is of any mode that the policy has, or nobody knows it.
+        let refused: BTreeSet<Verdict> =
+            modes.iter().chain([&Mode::Observe]).map(|other| Verdict::of_modes(mode, *other)).collect();
         for reason in REASONS_FROM_THE_START {
-            let verdict =
-                if reason.passes() { Verdict::Pass } else { Verdict::of_modes(mode, Mode::Observe) };
-            bump(name, "out", verdict, reason, Counter::default());
-            bump(name, "in", verdict, reason, Counter::default());
+            let passed = BTreeSet::from([Verdict::Pass]);
+            for verdict in if reason.passes() { &passed } else { &refused } {
+                bump(name, "out", *verdict, reason, Counter::default());
+                bump(name, "in", *verdict, reason, Counter::default());
+            }
         }
     }
+    // A hole may show before anybody knows where a packet comes from.
+    bump(UNKNOWN, "out", Verdict::Drop, Reason::Internal, Counter::default());
     for PairTotal { source, destination, verdict, reason, counter } in &reading.pairs {
         if *counter == Counter::default() {
             continue;

@@ -209,6 +209,33 @@ fn alerts_see_the_first_packet() {
         &page,
         r#"clinigate_packets_total{direction="out",reason="spoofed",segment="pacs",verdict="audit"} 0"#,
     );
+    assert_sample(
+        &page,
+        r#"clinigate_packets_total{direction="out",reason="internal",segment="unknown",verdict="drop"} 0"#,
+    );
+    let milder = r#"clinigate_packets_total{direction="out",reason="spoofed",segment="pumps",verdict="audit"}"#;
+    assert!(!page.contains(milder), "{page}");
+}
+
+/// `increase()` of a series that is born with its first packet is 0: what the cases of the alerts begin with, the page
+/// of a gateway must have.
+#[test]
+fn cases_of_alerts_begin_with_series_of_the_page() {
+    let page = page(Some(&reading()));
+    let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus/alerts.test.yml");
+    let cases = std::fs::read_to_string(cases).unwrap();
+    let mut seen = 0;
+    for line in cases.lines() {
+        let Some((_, rest)) = line.split_once("series: 'clinigate_packets_total{") else { continue };
+        let (labels, values) = rest.split_once("}', values: '").unwrap();
+        let of_gateway = |label: &&str| !label.starts_with("job=") && !label.starts_with("instance=");
+        let mut labels: Vec<&str> = labels.split(", ").filter(of_gateway).collect();
+        labels.sort_unstable();
+        assert!(values.starts_with("0x"), "{line}");
+        assert_sample(&page, &format!("clinigate_packets_total{{{}}} 0", labels.join(",")));
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen} series");
 }
 
 #[test]
