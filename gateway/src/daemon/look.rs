@@ -153,7 +153,8 @@ impl Look {
     }
 }
 
-fn policy_reading(active: &Active) -> PolicyReading {
+/// The policy in force, for Prometheus.
+pub(super) fn policy_reading(active: &Active) -> PolicyReading {
     let segments = active.manifest.segments.iter();
     PolicyReading {
         hash: active.record.policy_hash.clone(),

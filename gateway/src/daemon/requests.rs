@@ -105,12 +105,14 @@ impl Pages for Handle {
         let turn = Arc::clone(&self.reading).lock_owned().await;
         self.ask(move |service| {
             let _turn = turn;
-            let look = service.look();
-            if let Err(error) = &look {
-                error!("cannot read the kernel's counters: {}", chain(error));
-            }
-            let reading = look.ok().map(|look| look.reading());
-            service.metrics.page(reading.as_ref()).map_err(|error| error.to_string())
+            let page = match service.look() {
+                Ok(look) => service.metrics.page(&look.reading()),
+                Err(error) => {
+                    error!("cannot read the kernel's counters: {}", chain(&error));
+                    service.metrics.page_without_counters(service.in_force().as_ref())
+                }
+            };
+            page.map_err(|error| error.to_string())
         })
         .await
     }

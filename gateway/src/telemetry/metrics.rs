@@ -153,13 +153,23 @@ impl Metrics {
         (self.events.get(), self.events_unlisted.get())
     }
 
-    /// The page, in Prometheus' text format. Without a reading it has only what the service
-    /// knows by itself.
-    pub fn page(&self, reading: Option<&Reading>) -> Result<Vec<u8>, prometheus::Error> {
-        let mut families = reading.map_or_else(|| Ok(Vec::new()), kernel_families)?;
-        if reading.is_none() {
-            self.reading_failures.inc();
-        }
+    /// The page, in Prometheus' text format.
+    pub fn page(&self, reading: &Reading) -> Result<Vec<u8>, prometheus::Error> {
+        self.text(kernel_families(reading)?)
+    }
+
+    /// The page where the kernel's counters cannot be read: what the service knows by itself, the policy in force with it.
+    pub fn page_without_counters(
+        &self,
+        policy: Option<&PolicyReading>,
+    ) -> Result<Vec<u8>, prometheus::Error> {
+        self.reading_failures.inc();
+        let page = Registry::new();
+        in_force(&page, policy)?;
+        self.text(page.gather())
+    }
+
+    fn text(&self, mut families: Vec<MetricFamily>) -> Result<Vec<u8>, prometheus::Error> {
         families.extend(self.registry.gather());
         families.sort_by(|a, b| a.name().cmp(b.name()));
         let mut page = Vec::new();
@@ -174,22 +184,8 @@ fn kernel_families(reading: &Reading) -> Result<Vec<MetricFamily>, prometheus::E
     traffic(&page, reading)?;
     if let Some(policy) = &reading.policy {
         rules(&page, reading, policy)?;
-        let info = gauge(
-            &page,
-            "clinigate_policy_info",
-            "The policy in force; always 1.",
-            &["commit", "hash", "generation"],
-        )?;
-        let generation = policy.generation.to_string();
-        info.with_label_values(&[policy.commit.as_deref().unwrap_or(""), &policy.hash, &generation]).set(1);
-        let applied = Gauge::new(
-            "clinigate_policy_applied_timestamp_seconds",
-            "When the policy in force came into force, in Unix time.",
-        )?;
-        #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
-        applied.set(policy.applied_at as f64 / 1000.0);
-        page.register(Box::new(applied))?;
     }
+    in_force(&page, reading.policy.as_ref())?;
     connections(&page, reading)?;
     health(&page, reading)?;
     let interfaces = gauge(
@@ -211,6 +207,26 @@ fn kernel_families(reading: &Reading) -> Result<Vec<MetricFamily>, prometheus::E
         exits.with_label_values(&[interface.name.as_str(), interface.exit.unwrap_or("none")]).set(1);
     }
     Ok(page.gather())
+}
+
+fn in_force(page: &Registry, policy: Option<&PolicyReading>) -> Result<(), prometheus::Error> {
+    let Some(policy) = policy else { return Ok(()) };
+    let info = gauge(
+        page,
+        "clinigate_policy_info",
+        "The policy in force; always 1.",
+        &["commit", "hash", "generation"],
+    )?;
+    let generation = policy.generation.to_string();
+    info.with_label_values(&[policy.commit.as_deref().unwrap_or(""), &policy.hash, &generation]).set(1);
+    let applied = Gauge::new(
+        "clinigate_policy_applied_timestamp_seconds",
+        "When the policy in force came into force, in Unix time.",
+    )?;
+    #[expect(clippy::cast_precision_loss, reason = "exact until the year 287396")]
+    applied.set(policy.applied_at as f64 / 1000.0);
+    page.register(Box::new(applied))?;
+    Ok(())
 }
 
 fn traffic(page: &Registry, reading: &Reading) -> Result<(), prometheus::Error> {

@@ -1,17 +1,23 @@
 //! What the service tells about itself and what is in force.
 
-use super::super::look::Look;
+use super::super::look::{Look, policy_reading};
 use super::super::order_book;
 use super::super::status::{EventStatus, ServiceStatus, Status};
 use super::error::{ChangeError, chain};
 use super::follow::Following;
 use super::{Service, lock};
 use crate::policy::{Labels, Selection};
+use crate::telemetry::reading::PolicyReading;
 
 impl Service {
     /// Looks at everything.
     pub(in crate::daemon) fn look(&self) -> Result<Look, ChangeError> {
         Ok(self.with_dataplane(|dataplane| Look::at(dataplane))??)
+    }
+
+    /// The policy in force, as far as it is known without asking the kernel.
+    pub(in crate::daemon) fn in_force(&self) -> Option<PolicyReading> {
+        self.with_dataplane(|dataplane| dataplane.active().map(policy_reading)).ok()?
     }
 
     pub(in crate::daemon) fn status(&self) -> Result<Status, ChangeError> {

@@ -72,7 +72,7 @@ fn reading() -> Reading {
     }
 }
 
-fn page(reading: Option<&Reading>) -> String {
+fn page(shown: Option<&Reading>) -> String {
     let metrics = Metrics::new().unwrap();
     metrics.applied(Duration::from_millis(30));
     metrics.refused(Duration::from_millis(3));
@@ -95,7 +95,11 @@ fn page(reading: Option<&Reading>) -> String {
         own: true,
     }]);
     metrics.watching.talkers(&BTreeMap::from([("pumps", 3)]), false);
-    String::from_utf8(metrics.page(reading).unwrap()).unwrap()
+    let page = match shown {
+        Some(reading) => metrics.page(reading),
+        None => metrics.page_without_counters(reading().policy.as_ref()),
+    };
+    String::from_utf8(page.unwrap()).unwrap()
 }
 
 #[track_caller]
@@ -213,7 +217,8 @@ fn alerts_see_the_first_packet() {
         &page,
         r#"clinigate_packets_total{direction="out",reason="internal",segment="unknown",verdict="drop"} 0"#,
     );
-    let milder = r#"clinigate_packets_total{direction="out",reason="spoofed",segment="pumps",verdict="audit"}"#;
+    let milder =
+        r#"clinigate_packets_total{direction="out",reason="spoofed",segment="pumps",verdict="audit"}"#;
     assert!(!page.contains(milder), "{page}");
 }
 
@@ -261,6 +266,11 @@ fn a_page_without_a_reading_says_so() {
     let page = page(None);
     assert_sample(&page, "clinigate_reading_failures_total 1");
     assert!(!page.contains("clinigate_packets_total"));
+    // Else `ClinigateNoPolicy` would wake somebody.
+    let info = page.lines().filter(|line| line.starts_with("clinigate_policy_info{"));
+    assert_eq!(info.count(), 1, "{page}");
+    let nothing = Metrics::new().unwrap().page_without_counters(None).unwrap();
+    assert!(!String::from_utf8(nothing).unwrap().contains("clinigate_policy_info"));
 }
 
 /// Prometheus' own linter.
