@@ -163,6 +163,7 @@ impl Root {
             assert!(unit.lines().any(|it| it == line), "{line}");
         }
         self.waits_for_a_policy(&unit);
+        self.forwards_once_a_policy_is_in_force();
 
         let provider =
             fs::read_to_string(self.at("usr/share/clinigate/grafana/provisioning/dashboards/clinigate.yml"));
@@ -184,6 +185,24 @@ impl Root {
         let options = fs::read_to_string(self.at("etc/default/clinigate")).unwrap();
         for group in ["clinigate-viewers", "clinigate-operators"] {
             assert!(groups.contains(&format!("{group}:")) && options.contains(group), "{group}: {groups}");
+        }
+    }
+
+    /// Each start of the service asks for forwarding, also one after a failure; a start that failed or was skipped does not
+    /// turn it on.
+    fn forwards_once_a_policy_is_in_force(&self) {
+        let unit = self.at("usr/lib/systemd/system/clinigate-forwarding.service");
+        let unit = fs::read_to_string(unit).unwrap();
+        for line in [
+            "After=clinigate.service",
+            "ExecCondition=/usr/bin/systemctl is-active --quiet clinigate.service",
+            "WantedBy=clinigate.service",
+        ] {
+            assert!(unit.lines().any(|it| it == line), "{line}");
+        }
+        // They end with the first start that fails.
+        for bond in ["Requires=", "Requisite=", "BindsTo="] {
+            assert!(!unit.lines().any(|line| line.starts_with(bond)), "{bond}");
         }
     }
 
