@@ -183,11 +183,6 @@ impl Service {
         }
     }
 
-    /// Whether it has ended by itself.
-    pub fn has_ended(&mut self) -> Result<bool> {
-        Ok(self.process.child().try_wait()?.is_some())
-    }
-
     /// `kill -9`.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill()

@@ -162,6 +162,9 @@ impl Root {
         ] {
             assert!(unit.lines().any(|it| it == line), "{line}");
         }
+        let restart = unit.lines().find(|line| line.starts_with("Restart=")).unwrap();
+        let manual = fs::read_to_string(self.at("usr/share/doc/clinigate/gitops.md")).unwrap();
+        assert!(manual.contains(&format!("`{restart}` in the package's unit")), "{restart}");
         self.waits_for_a_policy(&unit);
         self.forwards_once_a_policy_is_in_force();
 

@@ -25,8 +25,8 @@ pub(super) struct Detach {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// Stop the service, too. One that systemd restarts puts its policy into force again: stop its
-    /// unit instead.
+    /// Stop the service, too. One that systemd always restarts (not that of the package) puts its policy into force again:
+    /// stop its unit instead.
     #[arg(long)]
     stop: bool,
     #[command(flatten)]
