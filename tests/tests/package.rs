@@ -54,14 +54,18 @@ fn installed_started_upgraded_under_traffic_and_removed() {
     assert_eq!((transferred.sent, kept.lost(0..kept.sent)), (transferred.received, 0));
 
     service.kill().unwrap();
+    let gone = classifier_of_an_old_kernel(&hospital);
     let said = root.dpkg("--remove", Path::new("clinigate"));
     println!("{said}");
     assert!(said.contains("THE POLICY STAYS IN FORCE") && said.contains("clinigate:   pumps0\n"), "{said}");
     assert!(!root.at("usr/bin/clinigate").exists() && directory.join("flows.yaml").exists());
     thread::sleep(Duration::from_millis(300));
     let removed = forbidden.begun();
-    let line = said.lines().find(|line| line.contains("rm -r")).unwrap();
-    tool(Command::new("sh").args(["-c", line.strip_prefix("clinigate: ").unwrap()])).unwrap();
+    let (_, commands) = said.split_once("so that everything passes unfiltered:\n").unwrap();
+    let commands: Vec<&str> = commands.lines().map_while(|line| line.strip_prefix("clinigate:   ")).collect();
+    assert!(!gone(), "{said}");
+    tool(hospital.gateway.command("sh").args(["-ec", &commands.join("\n")])).unwrap();
+    assert!(gone(), "{said}");
     assert!(forbidden.wait_for_arrival(Duration::from_secs(10)), "nothing passes although it was taken off");
     let forbidden = forbidden.finish().unwrap();
     assert_eq!(forbidden.arrived(0..removed), 0, "of {removed}");
@@ -70,6 +74,18 @@ fn installed_started_upgraded_under_traffic_and_removed() {
     root.dpkg("--purge", Path::new("clinigate"));
     assert!(!root.at("var/lib/clinigate").exists() && !root.at("etc/default/clinigate").exists());
     assert!(directory.join("flows.yaml").exists(), "the policy is not the package's");
+}
+
+/// What the service leaves at an exit before Linux 6.6: a classifier (here one that does nothing), and a directory among the
+/// pins. Returns whether the classifier is gone.
+fn classifier_of_an_old_kernel(hospital: &Hospital) -> impl Fn() -> bool {
+    let tc = |line: &str| tool(hospital.gateway.command("tc").args(line.split(' '))).unwrap();
+    hospital.gateway.batch(&["link add old.7 type veth peer name old-peer".to_owned()]).unwrap();
+    tc("qdisc add dev old.7 clsact");
+    let place = "filter add dev old.7 egress protocol all pref 1 handle 0x43470001 bpf";
+    tool(hospital.gateway.command("tc").args(place.split(' ')).args(["bytecode", "1,6 0 0 0"])).unwrap();
+    fs::create_dir(hospital.run().bpffs().join("clinigate/links/old%2e7@77:egress")).unwrap();
+    move || !tc("filter show dev old.7 egress").contains("0x43470001")
 }
 
 /// A root file system with an empty database of packages, and our BPF file system where the machine's would be.

@@ -215,6 +215,15 @@ mod tests {
         assert_eq!(parse(&answer(b"other\0")).unwrap(), Classifier { program: 77, ours: false });
     }
 
+    /// The package says how to take it off once the program is gone.
+    #[test]
+    fn the_package_knows_where_our_classifier_is() {
+        let (rank, protocol) = (FIRST_OF_ALL >> 16, u16::from_be((FIRST_OF_ALL & 0xffff) as u16));
+        assert_eq!(i32::from(protocol), libc::ETH_P_ALL);
+        let words = format!("egress protocol all pref {rank} handle {HANDLE:#x} bpf/");
+        assert!(include_str!("../../../deploy/debian/prerm").contains(&words), "{words}");
+    }
+
     #[test]
     fn classifiers_are_called_by_their_program_or_kind() {
         assert_eq!(called(&answer(b"theirs\0")).as_deref(), Some("theirs"));
