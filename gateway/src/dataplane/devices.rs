@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::netlink::{self, LINK_HEADER, MESSAGE_HEADER, attributes, number};
+use super::netlink::{self, LINK_HEADER, attributes, number};
 
 /// A device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,16 +80,8 @@ const SERVICE_TAG: u16 = 0x88a8;
 
 /// All devices by index.
 pub(super) fn list() -> io::Result<BTreeMap<u32, Device>> {
-    let mut request = Vec::with_capacity(MESSAGE_HEADER + LINK_HEADER);
-    let length = u32::try_from(MESSAGE_HEADER + LINK_HEADER).expect("small");
-    request.extend(length.to_ne_bytes());
-    request.extend(libc::RTM_GETLINK.to_ne_bytes());
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-    request.extend(u16::try_from(flags).expect("flags of 16 bits").to_ne_bytes());
-    request.extend([0; 8]); // sequence number, port
-    request.extend([0; LINK_HEADER]);
     let mut devices = BTreeMap::new();
-    netlink::dump(&request, |message| devices.extend(device(&message[MESSAGE_HEADER..])))?;
+    netlink::list(libc::RTM_GETLINK, LINK_HEADER, |body| devices.extend(device(body)))?;
     Ok(devices)
 }
 
@@ -145,6 +137,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::dataplane::netlink::MESSAGE_HEADER;
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::netlink::{self, MESSAGE_HEADER, attributes};
+use super::netlink::{self, attributes};
 
 /// `struct ndmsg` (include/uapi/linux/neighbour.h): family, padding, index, state, flags, type.
 const NEIGHBOUR_HEADER: usize = 12;
@@ -16,16 +16,8 @@ const NDA_LLADDR: u16 = 2;
 /// # Errors
 /// Where the kernel does not say.
 pub fn neighbours_with(mac: &str) -> io::Result<Vec<IpAddr>> {
-    let mut request = Vec::with_capacity(MESSAGE_HEADER + NEIGHBOUR_HEADER);
-    let length = u32::try_from(MESSAGE_HEADER + NEIGHBOUR_HEADER).expect("small");
-    request.extend(length.to_ne_bytes());
-    request.extend(libc::RTM_GETNEIGH.to_ne_bytes());
-    let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-    request.extend(u16::try_from(flags).expect("flags of 16 bits").to_ne_bytes());
-    request.extend([0; 8]); // sequence number, port
-    request.extend([0; NEIGHBOUR_HEADER]); // every family
     let mut found = Vec::new();
-    netlink::dump(&request, |message| found.extend(address_of(&message[MESSAGE_HEADER..], mac)))?;
+    netlink::list(libc::RTM_GETNEIGH, NEIGHBOUR_HEADER, |body| found.extend(address_of(body, mac)))?;
     found.sort_unstable();
     found.dedup();
     Ok(found)

@@ -71,6 +71,19 @@ pub(super) fn open() -> io::Result<OwnedFd> {
     Ok(socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?)
 }
 
+/// Asks for all of a kind (`RTM_GET*`), whose own header has so many bytes, and shows the body of each message to `visit`.
+pub(super) fn list(kind: u16, header: usize, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut request = Vec::with_capacity(MESSAGE_HEADER + header);
+    let length = u32::try_from(MESSAGE_HEADER + header).map_err(io::Error::other)?;
+    request.extend(length.to_ne_bytes());
+    request.extend(kind.to_ne_bytes());
+    let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP).map_err(io::Error::other)?;
+    request.extend(flags.to_ne_bytes());
+    request.extend([0; 8]); // sequence number, port
+    request.resize(MESSAGE_HEADER + header, 0); // of any family, on any device
+    dump(&request, |message| visit(&message[MESSAGE_HEADER..]))
+}
+
 /// Asks for a list and shows each of its messages, header included, to `visit`.
 pub(super) fn dump(request: &[u8], mut visit: impl FnMut(&[u8])) -> io::Result<()> {
     let socket = open()?;
