@@ -80,7 +80,8 @@ impl Dataplane {
     ) -> Result<Applied, DataplaneError> {
         let began = Instant::now();
         let links = Links::read(&self.pins)?;
-        let targets = attach::survey(&links, &image.manifest, lenient)?;
+        let (targets, missing) = attach::survey(&links, &image.manifest, lenient)?;
+        let renamed = links.renamed(&missing);
         if !laid_anew {
             targets
                 .iter()
@@ -98,7 +99,7 @@ impl Dataplane {
             places: image.places.iter().map(Into::into).collect(),
             addresses,
         };
-        let result = self.put_in_force(image, description, &links, &targets, began, lenient);
+        let result = self.put_in_force(image, description, &links, (&targets, &renamed), began, lenient);
         let (force, journal) = match result {
             Ok(done) => done,
             Err(error) => {
@@ -120,9 +121,18 @@ impl Dataplane {
         };
         self.force = Some(force);
         // The new policy is in force: nothing that fails from here on makes the apply a failure.
-        match Links::read(&self.pins).and_then(|links| links.detach_others(&targets)) {
-            Ok(detached) => applied.detached = detached,
-            Err(error) => applied.warnings.push(error.to_string()),
+        applied.warnings.extend(
+            missing
+                .iter()
+                .map(|name| format!("interface {name} does not exist: it is enforced when it comes back")),
+        );
+        // Another policy than this one may have found the missing interface under another name, and enforces it there. What no
+        // place names drops everything; a look takes it off when nothing is missing any more.
+        if laid_anew || missing.is_empty() {
+            match Links::read(&self.pins).and_then(|links| links.detach_others(&targets, &renamed)) {
+                Ok(detached) => applied.detached = detached,
+                Err(error) => applied.warnings.push(error.to_string()),
+            }
         }
         self.settled = true;
         for result in [self.clean_up(), self.remove_older()] {
@@ -163,12 +173,12 @@ impl Dataplane {
         image: &Image,
         mut description: Description,
         links: &Links,
-        targets: &[Target],
+        (targets, renamed): (&[Target], &[(String, u32)]),
         began: Instant,
         lenient: bool,
     ) -> Result<(Force, Journal), DataplaneError> {
         let number = description.generation;
-        let places = placed(&description.places, targets);
+        let places = placed(&description.places, targets, renamed);
         self.load(image, number, &places)?;
         let directory = self.pins.generation(number);
         let mut prepared = || -> Result<_, DataplaneError> {
@@ -272,10 +282,17 @@ impl Dataplane {
 /// go, and a bond has one for each of its links, of which LACP uses eight at most.
 pub(super) const ROOM: usize = 2 + 8;
 
-/// The places of a description on the interfaces that exist, and on the links of those that are bonds.
-pub(super) fn placed(places: &[StoredPlace], targets: &[Target]) -> Vec<(PlaceKey, Place)> {
+/// The places of a description on the interfaces that exist, and on the links of those that are bonds. Those of an interface that
+/// was `renamed` while it is enforced stay.
+pub(super) fn placed(
+    places: &[StoredPlace],
+    targets: &[Target],
+    renamed: &[(String, u32)],
+) -> Vec<(PlaceKey, Place)> {
     let mut placed = Vec::new();
     for place in places {
+        let known = renamed.iter().filter(|(name, _)| *name == place.interface);
+        placed.extend(known.map(|(_, ifindex)| place.on(*ifindex)));
         let Some(target) = targets.iter().find(|target| target.name == place.interface) else { continue };
         placed.push(place.on(target.ifindex));
         placed.extend(target.links.iter().map(|link| place.on_link(*link)));

@@ -235,11 +235,31 @@ impl Links {
         fs::metadata(&self.find(ifindex, Hook::Xdp)?.path).and_then(|pin| pin.modified()).ok()
     }
 
-    /// Takes the programs off all interfaces but these; returns whose.
-    pub(super) fn detach_others(self, keep: &[Target]) -> Result<Vec<String>, DataplaneError> {
+    /// Interfaces that were called like one of `missing` when the programs were attached, and have another name now: name and
+    /// index. The programs run there still.
+    pub(super) fn renamed(&self, missing: &[String]) -> Vec<(String, u32)> {
+        let live = self.0.iter().filter(|live| live.hook == Hook::Xdp && live.ifindex != 0);
+        let renamed = live.filter(|live| missing.contains(&live.interface));
+        renamed.map(|live| (live.interface.clone(), live.ifindex)).collect()
+    }
+
+    /// Whether programs run on an interface that is none of these.
+    pub(super) fn has_others(&self, targets: &[Target]) -> bool {
+        let mut live = self.0.iter().filter(|live| live.ifindex != 0);
+        live.any(|live| targets.iter().all(|target| target.ifindex != live.ifindex))
+    }
+
+    /// Takes the programs off all interfaces but these, and those of `renamed`; returns whose.
+    pub(super) fn detach_others(
+        self,
+        keep: &[Target],
+        renamed: &[(String, u32)],
+    ) -> Result<Vec<String>, DataplaneError> {
         let mut detached = Vec::new();
         for live in self.0 {
-            if keep.iter().all(|target| target.ifindex != live.ifindex) {
+            if keep.iter().all(|target| target.ifindex != live.ifindex)
+                && renamed.iter().all(|(_, ifindex)| *ifindex != live.ifindex)
+            {
                 pins::take_off(&live.path)?;
                 if live.hook == Hook::Xdp && live.ifindex != 0 {
                     detached.push(live.interface);
@@ -250,13 +270,13 @@ impl Links {
     }
 }
 
-/// Finds the interfaces of a policy; changes nothing. Fails where one is missing, unless that `may_be`, or carries
-/// somebody else's XDP program.
+/// Finds the interfaces of a policy, and the names of those that do not exist; changes nothing. Fails where there are such, unless
+/// that `may_be`, or where one carries somebody else's XDP program.
 pub(super) fn survey(
     links: &Links,
     manifest: &Manifest,
     may_be: bool,
-) -> Result<Vec<Target>, DataplaneError> {
+) -> Result<(Vec<Target>, Vec<String>), DataplaneError> {
     let (targets, missing) = find(manifest)?;
     if !missing.is_empty() && !may_be {
         return Err(DataplaneError::MissingInterfaces(missing));
@@ -265,7 +285,7 @@ pub(super) fn survey(
         target.check()?;
         refuse_foreign(links, target)?;
     }
-    Ok(targets)
+    Ok((targets, missing))
 }
 
 /// The interfaces of a policy that exist, and the names of those that do not.

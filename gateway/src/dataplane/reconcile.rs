@@ -35,7 +35,8 @@ impl Dataplane {
         let (targets, missing) = attach::find(&force.active.manifest)?;
         reconciled.missing = missing;
 
-        let places = apply::placed(&force.places, &targets);
+        let links = Links::read(&self.pins)?;
+        let places = apply::placed(&force.places, &targets, &links.renamed(&reconciled.missing));
         if force.active.manifest.forwarding {
             let forwarding = apply::forwarding(&force.active.manifest, &places, &targets)?;
             force.generation.set_forwarding(&forwarding)?;
@@ -49,7 +50,10 @@ impl Dataplane {
             }
         }
         let Some(programs) = self.programs()? else { return Ok(reconciled) };
-        let links = Links::read(&self.pins)?;
+        // An apply that missed an interface left programs where the policy names none.
+        if reconciled.missing.is_empty() && links.has_others(&targets) {
+            Links::read(&self.pins)?.detach_others(&targets, &[])?;
+        }
         let converged = links.are_converged(&targets, &programs);
         // A link that joins a bond runs its programs at once.
         if !converged || targets.iter().any(|target| !target.links.is_empty()) {

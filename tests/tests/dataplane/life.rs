@@ -1,7 +1,9 @@
 //! The life of a generation on interfaces.
 
 use std::fs;
+use std::process::Command;
 
+use clinigate::compile::compile;
 use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, detach};
 
 use crate::clinic;
@@ -168,6 +170,56 @@ fn an_interface_that_is_made_anew_is_attached_anew() {
         ip("addr add 10.0.1.1/24 dev m0");
         assert!(dataplane.reconcile().unwrap().addresses_changed);
     });
+}
+
+/// What runs on an interface that somebody renamed goes on there, also where the policy is laid anew meanwhile.
+#[test]
+fn a_renamed_interface_stays_enforced() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        rename("m0", "m9");
+        assert_eq!(dataplane.reconcile().unwrap().missing, ["m0"]);
+        let applied = dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        assert!(applied.detached.is_empty(), "{applied:?}");
+        assert!(applied.warnings[0].contains("m0 does not exist"), "{applied:?}");
+        dataplane.reconcile().unwrap();
+        assert!(runs_xdp("m9") && runs_xdp("a0"));
+        let error = dataplane.apply(&clinic::image(&[105]), record("second")).unwrap_err();
+        assert!(matches!(error, DataplaneError::MissingInterfaces(_)), "{error}");
+    });
+}
+
+/// What is put back does not wait for an interface, and opens none: those that it does not name drop until nothing is missing.
+#[test]
+fn what_is_put_back_opens_no_interface_while_one_is_missing() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("newer")).unwrap();
+        ip("link del m0");
+        let mut earlier = clinic::policy(&[104]);
+        earlier.interfaces.truncate(1);
+        let earlier = compile(&earlier).unwrap();
+        dataplane.apply(&earlier, record("earlier")).unwrap_err();
+        let put_back = dataplane.put_back(&earlier, record("earlier")).unwrap();
+        assert!(put_back.detached.is_empty(), "{put_back:?}");
+        dataplane.reconcile().unwrap();
+        assert!(runs_xdp("a0"), "it drops, as no place names it");
+        place.add_interface("m0");
+        assert_eq!(dataplane.reconcile().unwrap().attached, ["m0"]);
+        assert!(!runs_xdp("a0"), "the policy does not name it");
+    });
+}
+
+fn rename(from: &str, to: &str) {
+    ip(&format!("link set {from} down"));
+    ip(&format!("link set {from} name {to}"));
+    ip(&format!("link set {to} up"));
+}
+
+fn runs_xdp(interface: &str) -> bool {
+    let output = Command::new("ip").args(["link", "show", interface]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("xdp")
 }
 
 #[test]

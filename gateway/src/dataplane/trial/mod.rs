@@ -294,7 +294,7 @@ fn targets(interfaces: &BTreeMap<String, u32>) -> Vec<Target> {
 
 fn placed(image: &Image, targets: &[Target]) -> Vec<(PlaceKey, Place)> {
     let places: Vec<_> = image.places.iter().map(Into::into).collect();
-    apply::placed(&places, targets)
+    apply::placed(&places, targets, &[])
 }
 
 /// Opens a generation that was loaded; with its tables of forwarding, where the variant has them.
