@@ -156,10 +156,12 @@ impl Log {
         let length = self.head.length + line.len() as u64;
         let before = std::mem::replace(&mut self.head, Head { number: entry.number, hash, length });
         if let Err(error) = self.keep_head() {
-            self.head = before;
-            let _ = self.file.set_len(self.head.length);
-            // It may stand there already, and only the directory could not be written.
-            let _ = self.keep_head();
+            // Where it cannot be taken off again it stands, and the chain goes on from it.
+            if self.file.set_len(before.length).and_then(|()| self.file.sync_data()).is_ok() {
+                self.head = before;
+                // The file may be there already, and only the directory could not be written.
+                let _ = self.keep_head();
+            }
             return Err(error);
         }
         Ok(&self.head)

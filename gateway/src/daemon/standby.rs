@@ -25,6 +25,8 @@ const COMMAND: &str = "stand-by";
 const PERIOD: Duration = Duration::from_millis(500);
 /// How long the service has to do it itself.
 const PRECEDENCE: Duration = Duration::from_secs(3);
+/// How long after a failure it tries again.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// Starts the process. Without it a change goes back when the service runs again.
 pub(super) fn start(options: &Options) {
@@ -72,6 +74,8 @@ pub fn stand_by(options: &Options) -> Result<(), RunError> {
                 };
                 let service = Service::new(settings, dataplane, Arc::new(Metrics::new()?), None);
                 service.resume_alone().map_err(RunError::NoPolicy)?;
+                // Where something is in the way, that is written down each time.
+                patience = AGAIN;
             }
             // A service runs again, or somebody looks at the pins.
             Err(DataplaneError::Owned { .. }) => {}
