@@ -68,16 +68,7 @@ impl Look {
             no_policy: self.counters.no_policy,
             connections: self.states().collect(),
             connections_capacity: self.connections.capacity.into(),
-            interfaces: self
-                .interfaces
-                .iter()
-                .map(|interface| InterfaceReading {
-                    name: interface.name.clone(),
-                    ifindex: interface.ifindex,
-                    mode: interface.mode.map(dataplane::AttachedMode::name),
-                    exit: interface.exit.map(dataplane::Exit::name),
-                })
-                .collect(),
+            interfaces: self.interfaces.iter().map(interface_reading).collect(),
         }
     }
 
@@ -150,6 +141,16 @@ impl Look {
             .collect();
         reasons.sort_by_key(|count| std::cmp::Reverse(count.packets));
         TrafficStatus { verdicts, reasons }
+    }
+}
+
+/// An interface, for the metrics.
+pub(super) fn interface_reading(interface: &dataplane::InterfaceStatus) -> InterfaceReading {
+    InterfaceReading {
+        name: interface.name.clone(),
+        ifindex: interface.ifindex,
+        mode: interface.mode.map(dataplane::AttachedMode::name),
+        exit: interface.exit.map(dataplane::Exit::name),
     }
 }
 

@@ -109,7 +109,8 @@ impl Pages for Handle {
                 Ok(look) => service.metrics.page(&look.reading()),
                 Err(error) => {
                     error!("cannot read the kernel's counters: {}", chain(&error));
-                    service.metrics.page_without_counters(service.in_force().as_ref())
+                    let (policy, interfaces) = service.in_force();
+                    service.metrics.page_without_counters(policy.as_ref(), &interfaces)
                 }
             };
             page.map_err(|error| error.to_string())

@@ -23,7 +23,7 @@ use rollout::Rollout;
 
 use self::watching::Watching;
 use super::orders::OrderMetrics;
-use super::reading::{PairTotal, PolicyReading, Reading};
+use super::reading::{InterfaceReading, PairTotal, PolicyReading, Reading};
 use crate::policy::model::RuleKind;
 
 /// Rules that the page shows by name; the traffic of all later ones stands under
@@ -158,14 +158,16 @@ impl Metrics {
         self.text(kernel_families(reading)?)
     }
 
-    /// The page where the kernel's counters cannot be read: what the service knows by itself, the policy in force with it.
+    /// The page where the kernel's counters cannot be read: what the service knows by itself, with the policy in force and its interfaces.
     pub fn page_without_counters(
         &self,
         policy: Option<&PolicyReading>,
+        interfaces: &[InterfaceReading],
     ) -> Result<Vec<u8>, prometheus::Error> {
         self.reading_failures.inc();
         let page = Registry::new();
         in_force(&page, policy)?;
+        attachments(&page, interfaces)?;
         self.text(page.gather())
     }
 
@@ -188,25 +190,30 @@ fn kernel_families(reading: &Reading) -> Result<Vec<MetricFamily>, prometheus::E
     in_force(&page, reading.policy.as_ref())?;
     connections(&page, reading)?;
     health(&page, reading)?;
-    let interfaces = gauge(
-        &page,
+    attachments(&page, &reading.interfaces)?;
+    Ok(page.gather())
+}
+
+fn attachments(page: &Registry, interfaces: &[InterfaceReading]) -> Result<(), prometheus::Error> {
+    let modes = gauge(
+        page,
         "clinigate_interface_info",
         "Interfaces that the policy names: mode native, generic (slow) or none (nothing attached); always 1.",
         &["interface", "mode"],
     )?;
-    for interface in &reading.interfaces {
-        interfaces.with_label_values(&[interface.name.as_str(), interface.mode.unwrap_or("none")]).set(1);
+    for interface in interfaces {
+        modes.with_label_values(&[interface.name.as_str(), interface.mode.unwrap_or("none")]).set(1);
     }
     let exits = gauge(
-        &page,
+        page,
         "clinigate_interface_exit_info",
         "How the program at the exit of an interface is attached: tcx, clsact (Linux before 6.6) or none; always 1.",
         &["interface", "exit"],
     )?;
-    for interface in &reading.interfaces {
+    for interface in interfaces {
         exits.with_label_values(&[interface.name.as_str(), interface.exit.unwrap_or("none")]).set(1);
     }
-    Ok(page.gather())
+    Ok(())
 }
 
 fn in_force(page: &Registry, policy: Option<&PolicyReading>) -> Result<(), prometheus::Error> {

@@ -1,13 +1,13 @@
 //! What the service tells about itself and what is in force.
 
-use super::super::look::{Look, policy_reading};
+use super::super::look::{Look, interface_reading, policy_reading};
 use super::super::order_book;
 use super::super::status::{EventStatus, ServiceStatus, Status};
 use super::error::{ChangeError, chain};
 use super::follow::Following;
 use super::{Service, lock};
 use crate::policy::{Labels, Selection};
-use crate::telemetry::reading::PolicyReading;
+use crate::telemetry::reading::{InterfaceReading, PolicyReading};
 
 impl Service {
     /// Looks at everything.
@@ -15,9 +15,13 @@ impl Service {
         Ok(self.with_dataplane(|dataplane| Look::at(dataplane))??)
     }
 
-    /// The policy in force, as far as it is known without asking the kernel.
-    pub(in crate::daemon) fn in_force(&self) -> Option<PolicyReading> {
-        self.with_dataplane(|dataplane| dataplane.active().map(policy_reading)).ok()?
+    /// The policy in force and its interfaces, as far as they are known without the kernel's counters.
+    pub(in crate::daemon) fn in_force(&self) -> (Option<PolicyReading>, Vec<InterfaceReading>) {
+        self.with_dataplane(|dataplane| {
+            let interfaces = dataplane.interfaces();
+            (dataplane.active().map(policy_reading), interfaces.iter().map(interface_reading).collect())
+        })
+        .unwrap_or_default()
     }
 
     pub(in crate::daemon) fn status(&self) -> Result<Status, ChangeError> {

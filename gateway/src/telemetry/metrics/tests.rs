@@ -97,7 +97,7 @@ fn page(shown: Option<&Reading>) -> String {
     metrics.watching.talkers(&BTreeMap::from([("pumps", 3)]), false);
     let page = match shown {
         Some(reading) => metrics.page(reading),
-        None => metrics.page_without_counters(reading().policy.as_ref()),
+        None => metrics.page_without_counters(reading().policy.as_ref(), &reading().interfaces),
     };
     String::from_utf8(page.unwrap()).unwrap()
 }
@@ -269,7 +269,13 @@ fn a_page_without_a_reading_says_so() {
     // Else `ClinigateNoPolicy` would wake somebody.
     let info = page.lines().filter(|line| line.starts_with("clinigate_policy_info{"));
     assert_eq!(info.count(), 1, "{page}");
-    let nothing = Metrics::new().unwrap().page_without_counters(None).unwrap();
+    let interfaces = page.lines().filter(|line| line.starts_with("clinigate_interface_info{"));
+    assert_eq!(
+        interfaces.count(),
+        reading().interfaces.len(),
+        "else `ClinigateInterfaceNotEnforced` would be blind"
+    );
+    let nothing = Metrics::new().unwrap().page_without_counters(None, &[]).unwrap();
     assert!(!String::from_utf8(nothing).unwrap().contains("clinigate_policy_info"));
 }
 
