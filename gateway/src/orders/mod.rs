@@ -44,17 +44,26 @@ pub struct Quarantine {
     pub term: Term,
 }
 
-/// Addresses that are isolated of one Ethernet address, at most: somebody may take a new one every second.
-pub const ADDRESSES_MOST: usize = 256;
+/// IPv4 addresses that are isolated of one Ethernet address, at most: those of the segments of a hospital have fewer.
+pub const V4_MOST: usize = 1024;
+/// IPv6 addresses, likewise: a host may take a new one every second.
+pub const V6_MOST: usize = 1024;
 
 impl Quarantine {
     /// Isolates the addresses among `found` that it does not know yet: these, and the number of those for which there is no room.
     pub fn learn(&mut self, found: &[IpAddr]) -> (Vec<IpAddr>, usize) {
-        let mut new: Vec<IpAddr> =
-            found.iter().copied().filter(|address| !self.addresses.contains(address)).collect();
-        let room = ADDRESSES_MOST.saturating_sub(self.addresses.len());
-        let rest = new.len().saturating_sub(room);
-        new.truncate(room);
+        let known = self.addresses.iter().filter(|address| address.is_ipv4()).count();
+        let mut room = [V4_MOST.saturating_sub(known), V6_MOST.saturating_sub(self.addresses.len() - known)];
+        let (mut new, mut rest) = (Vec::new(), 0);
+        for address in found.iter().filter(|address| !self.addresses.contains(address)) {
+            let room = &mut room[usize::from(address.is_ipv6())];
+            if *room == 0 {
+                rest += 1;
+            } else {
+                *room -= 1;
+                new.push(*address);
+            }
+        }
         self.addresses.extend(&new);
         (new, rest)
     }

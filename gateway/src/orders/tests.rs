@@ -1,6 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::oracle::Oracle;
@@ -219,11 +219,16 @@ fn what_is_over_goes_and_broken_glass_waits_for_its_review() {
 fn a_quarantine_learns_addresses_up_to_a_bound() {
     let mut orders = quarantine(Target::Mac("02:00:00:00:00:05".to_owned()), &["10.0.2.99"]);
     let quarantine = &mut orders.quarantines[0];
-    let many: Vec<IpAddr> = (0..300_u32).map(|n| Ipv4Addr::from(0x0a00_0200 + n).into()).collect();
+    let v6 = |number: u16| IpAddr::from(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number));
+    let many: Vec<IpAddr> = (1..=2000).map(v6).collect();
     let (new, rest) = quarantine.learn(&many);
-    assert_eq!((new.len(), rest), (ADDRESSES_MOST - 1, 299 - (ADDRESSES_MOST - 1)));
-    assert_eq!(quarantine.addresses.len(), ADDRESSES_MOST);
-    assert_eq!(quarantine.learn(&many), (vec![], 300 - ADDRESSES_MOST), "what is known stays");
+    assert_eq!((new.len(), rest), (V6_MOST, 2000 - V6_MOST));
+    assert_eq!(quarantine.learn(&many), (vec![], 2000 - V6_MOST), "what is known stays");
+    // They leave room for those of the other family.
+    let v4 = |number: u32| IpAddr::from(Ipv4Addr::from(0x0a00_0200 + number));
+    let many: Vec<IpAddr> = (0..2000).map(v4).collect();
+    let (new, rest) = quarantine.learn(&many);
+    assert_eq!((new.len(), rest), (V4_MOST - 1, 1999 - (V4_MOST - 1)));
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::orders::{Clock, Orders};
 /// Gauges of orders, and a counter of what could not be written into the audit log.
 pub struct OrderMetrics {
     quarantined: IntGauge,
+    /// Addresses of what is in quarantine for which there is no room.
+    pub beyond: IntGauge,
     grants: IntGauge,
     opened: IntGaugeVec,
     open: IntGaugeVec,
@@ -23,6 +25,10 @@ impl OrderMetrics {
         let by = |name: &str, help: &str, label| IntGaugeVec::new(Opts::new(name, help), &[label]);
         let metrics = Self {
             quarantined: IntGauge::new("clinigate_quarantined", "Devices and addresses in quarantine.")?,
+            beyond: IntGauge::new(
+                "clinigate_quarantine_addresses_beyond",
+                "Addresses of devices in quarantine that are not isolated, because they have too many.",
+            )?,
             grants: IntGauge::new("clinigate_grants_open", "Vendor accesses that somebody has opened.")?,
             opened: by(
                 "clinigate_grant_opened_timestamp_seconds",
@@ -48,6 +54,7 @@ impl OrderMetrics {
             )?,
         };
         registry.register(Box::new(metrics.quarantined.clone()))?;
+        registry.register(Box::new(metrics.beyond.clone()))?;
         registry.register(Box::new(metrics.grants.clone()))?;
         registry.register(Box::new(metrics.opened.clone()))?;
         registry.register(Box::new(metrics.open.clone()))?;

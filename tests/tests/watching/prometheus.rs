@@ -28,7 +28,7 @@ const PACE: Pace = Pace { interval: "1s", at_once: true };
 type Alert = (&'static str, &'static [(&'static str, &'static str)]);
 
 /// Alerts that are caused here, when, and labels that they must carry.
-const CAUSED: [(When, Alert); 23] = [
+const CAUSED: [(When, Alert); 24] = [
     (When::Held, ("ClinigateCommitHeld", &[("state", "held"), ("severity", "warning")])),
     (
         When::Together,
@@ -53,6 +53,7 @@ const CAUSED: [(When, Alert); 23] = [
     (When::Together, ("ClinigateBreakGlassUnreviewed", &[("severity", "warning")])),
     (When::Together, ("ClinigateGrantOpenTooLong", &[("vendor", "ct-vendor-service")])),
     (When::Together, ("ClinigateQuarantineForgotten", &[("severity", "info")])),
+    (When::Together, ("ClinigateQuarantineIncomplete", &[("severity", "critical")])),
     (When::FullDisk, ("ClinigateEventLogLost", &[("severity", "warning")])),
     (When::FullDisk, ("ClinigateStateNotWritten", &[("severity", "warning")])),
     (When::FullDisk, ("ClinigateAuditNotWritten", &[("severity", "critical")])),
@@ -207,7 +208,7 @@ fn dashboards_and_alerts_have_data_of_a_gateway_in_trouble() {
         // Also when something below fails.
         let _until = Raise(&stop);
         scope.spawn(|| make_noise(&hospital, &stop));
-        order(&setting);
+        order(&hospital, &setting);
         site.publish("from: building, to: his, services: https", Some(&site.key));
         caused(When::Held);
         site.publish("from: viewers, to: lis, services: https", None);
@@ -226,8 +227,14 @@ fn dashboards_and_alerts_have_data_of_a_gateway_in_trouble() {
 }
 
 /// One of each kind.
-fn order(setting: &Setting) {
+fn order(hospital: &Hospital, setting: &Setting) {
     setting.call(&["quarantine", "add", "mr-1", "--reason", "worm", "--yes"]).unwrap();
+    // It takes more addresses than are isolated.
+    let mac = "02:00:00:00:be:ef";
+    let neighbour =
+        |number| format!("neighbour replace fd00:99::{number:x} lladdr {mac} nud permanent dev infra0");
+    hospital.gateway.batch(&(1..=1030).map(neighbour).collect::<Vec<_>>()).unwrap();
+    setting.call(&["quarantine", "add", mac, "--reason", "worm", "--yes"]).unwrap();
     setting
         .call(&["grant", "open", "ct-vendor-service", "ct-1", "--ticket", "INC-1", "--for", "1h"])
         .unwrap();

@@ -77,6 +77,8 @@ struct Memory {
     trouble: Vec<String>,
     /// Compiling for new addresses failed: until when it is not tried again, and why.
     pause: Option<(Instant, String)>,
+    /// Laying orders anew failed, likewise.
+    orders_pause: Option<(Instant, String)>,
 }
 
 /// How a policy comes into force.
@@ -153,6 +155,7 @@ impl Service {
             unconfirmed: None,
             trouble: Vec::new(),
             pause: None,
+            orders_pause: None,
         };
         let service = Self {
             since: unix_now(),

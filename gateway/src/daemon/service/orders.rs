@@ -4,7 +4,7 @@ mod enter;
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
@@ -18,11 +18,13 @@ use super::error::{ChangeError, chain};
 use super::{How, InForce, Service, lock, milliseconds};
 use crate::audit;
 use crate::dataplane::{self, LiveConnection};
-use crate::orders::{ADDRESSES_MOST, Clock, Target};
+use crate::orders::{Clock, Orders, Target};
 use crate::policy::model::{Level, Policy, ServiceClass};
 
 /// Clinical connections that are shown of a device.
 const CLINICAL_SHOWN: usize = 5;
+/// How long orders that could not be laid anew are left alone.
+const PAUSE: Duration = Duration::from_secs(10);
 /// Who ends what ends by itself.
 const ITSELF: &str = "clinigate";
 
@@ -37,9 +39,9 @@ impl Service {
     }
 
     /// A peer asked for what it has no right to.
-    pub(in crate::daemon) fn forbidden(&self, peer: &Peer, action: &str) {
+    pub(in crate::daemon) fn forbidden(&self, peer: &Peer, action: &'static str) {
         self.metrics.orders.forbidden.inc();
-        let noted = lock(&self.strangers).note(peer.uid, Instant::now());
+        let noted = lock(&self.strangers).note(peer.uid, action, Instant::now());
         if let Some(passed_over) = noted {
             let detail = json!({ "pid": peer.pid, "passed_over": passed_over });
             self.audit(&peer.name(), action, "forbidden", detail);
@@ -141,30 +143,12 @@ impl Service {
         let clock = clock::now();
         let mut orders = lock(&self.orders).clone();
         let over = orders.expire(&clock);
-        let mut moved = false;
-        let mut trouble = None;
-        for quarantine in &mut orders.quarantines {
-            let Target::Mac(mac) = quarantine.target.clone() else { continue };
-            match dataplane::neighbours_with(&mac) {
-                Ok(found) => {
-                    let (new, rest) = quarantine.learn(&found);
-                    for address in &new {
-                        warn!(%mac, %address, "what is in quarantine has another address");
-                    }
-                    moved |= !new.is_empty();
-                    if rest > 0 {
-                        trouble = Some(format!(
-                            "{mac} is in quarantine with {ADDRESSES_MOST} addresses and has {rest} more, which are not: \
-                             unplug it, or isolate its port"
-                        ));
-                    }
-                }
-                Err(error) => trouble = Some(format!("cannot ask the kernel for its neighbours: {error}")),
-            }
-        }
-        let trouble = trouble.map_or(Ok(()), Err);
-        let is_stale = lock(&self.memory).in_force.as_ref().is_some_and(|it| it.is_stale(&clock));
-        if over.is_empty() && !moved && !is_stale {
+        let trouble = self.look_for_addresses(&mut orders);
+        let is_laid = lock(&self.memory)
+            .in_force
+            .as_ref()
+            .is_none_or(|it| it.laying.orders == orders && !it.is_stale(&clock));
+        if over.is_empty() && is_laid {
             return trouble;
         }
         if let Err(failed) = order_book::write(&self.settings.dataplane.state_dir, &orders) {
@@ -177,11 +161,42 @@ impl Service {
             info!(what, id, "an order ended by itself");
         }
         self.show_orders(&clock);
-        if lock(&self.memory).in_force.is_none() {
-            return trouble;
+        {
+            let memory = lock(&self.memory);
+            match &memory.orders_pause {
+                _ if memory.in_force.is_none() => return trouble,
+                Some((until, why)) if Instant::now() < *until => return Err(why.clone()),
+                _ => {}
+            }
         }
         let laid = self.lay_anew();
-        laid.map_err(|error| format!("cannot lay orders and windows anew: {}", chain(&error)))?;
+        let failed = laid.err().map(|error| format!("cannot lay orders and windows anew: {}", chain(&error)));
+        lock(&self.memory).orders_pause = failed.clone().map(|why| (Instant::now() + PAUSE, why));
+        failed.map_or(trouble, Err)
+    }
+
+    /// Isolates the addresses that the gateway sees now of what is in quarantine by its Ethernet address.
+    fn look_for_addresses(&self, orders: &mut Orders) -> Result<(), String> {
+        let (mut beyond, mut trouble) = (0, Ok(()));
+        for quarantine in &mut orders.quarantines {
+            let Target::Mac(mac) = quarantine.target.clone() else { continue };
+            match dataplane::neighbours_with(&mac) {
+                Ok(found) => {
+                    let (new, rest) = quarantine.learn(&found);
+                    for address in new {
+                        warn!(%mac, %address, "what is in quarantine has another address");
+                    }
+                    if rest > 0 {
+                        beyond += rest;
+                        trouble = Err(format!(
+                            "{mac} takes more addresses than a quarantine isolates: unplug it, or isolate its port"
+                        ));
+                    }
+                }
+                Err(error) => trouble = Err(format!("cannot ask the kernel for its neighbours: {error}")),
+            }
+        }
+        self.metrics.orders.beyond.set(i64::try_from(beyond).unwrap_or(i64::MAX));
         trouble
     }
 

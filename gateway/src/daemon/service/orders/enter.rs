@@ -221,9 +221,13 @@ pub(super) fn resolve<'p>(
         Target::Mac(mac) => {
             let has_it = |it: &&Device| it.labels.get("mac").is_some_and(|it| it.eq_ignore_ascii_case(mac));
             let device = policy.devices.iter().find(has_it);
-            let mut addresses = dataplane::neighbours_with(mac)
-                .map_err(|error| format!("cannot ask the kernel for its neighbours: {error}"))?;
-            addresses.extend(device.map(|it| it.addresses.clone()).unwrap_or_default());
+            let mut addresses = device.map(|it| it.addresses.clone()).unwrap_or_default();
+            match dataplane::neighbours_with(mac) {
+                Ok(found) => addresses.extend(found),
+                // Those that the policy names are isolated at least; the next look tells of the rest.
+                Err(_) if !addresses.is_empty() => {}
+                Err(error) => return Err(format!("cannot ask the kernel for its neighbours: {error}")),
+            }
             addresses.sort_unstable();
             addresses.dedup();
             (addresses, device)
