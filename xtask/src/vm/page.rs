@@ -170,7 +170,7 @@ mod tests {
         let looks = [(DOCTOR, "kernel      Linux 6.1"), (DOCTOR_JSON, doctor)];
         let outcome = Outcome {
             verdict: Verdict::Passed,
-            begun: true,
+            by_emulation: false,
             ran: vec![ran],
             looks: looks.map(|(name, said)| (name.to_owned(), said.to_owned())).into(),
             sizes: Some(sizes.to_owned()),
