@@ -56,10 +56,12 @@ fn blocked_flows_are_written_to_a_file_that_may_be_moved_away() {
     let counted = || setting.metrics().unwrap().sum("clinigate_event_log_lines_total", &[]).to_string();
     let written = || (all_services(&moved).len() + all_services(&log).len()).to_string();
     let until = Instant::now() + Duration::from_secs(5);
-    while counted() != written() && Instant::now() < until {
+    let mut lines = (counted(), written());
+    while lines.0 != lines.1 && Instant::now() < until {
         thread::sleep(Duration::from_millis(20));
+        lines = (counted(), written());
     }
-    assert_eq!(counted(), written());
+    assert_eq!(lines.0, lines.1);
     service.end().unwrap();
     assert_eq!((services(&moved), services(&log)), (vec!["tcp/445".to_owned()], vec!["tcp/3389".to_owned()]));
 }
