@@ -1,5 +1,6 @@
 //! Orders, windows and grants laid onto a policy.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -60,8 +61,13 @@ pub fn lay(policy: Policy, orders: &Orders, clock: &Clock) -> Laid {
         policy,
     };
     layer.vendors(orders);
-    for quarantine in orders.quarantines.iter().filter(|it| !it.term.is_over(clock)) {
-        layer.quarantine(quarantine);
+    // An address is isolated once, for as long as any order says: rules for the same pairs would add up to more than a pair may have.
+    let mut standing: Vec<&Quarantine> =
+        orders.quarantines.iter().filter(|it| !it.term.is_over(clock)).collect();
+    standing.sort_by_key(|it| Reverse(it.term.end(clock).unwrap_or(NEVER)));
+    let mut isolated = BTreeSet::new();
+    for quarantine in standing {
+        layer.quarantine(quarantine, &mut isolated);
     }
     for broken in orders.break_glass.iter().filter(|it| it.is_open(clock)) {
         layer.break_glass(&broken.segment, broken.term.end(clock).unwrap_or(NEVER));
@@ -162,9 +168,11 @@ impl Layer<'_> {
         addresses.into_iter().filter(|&it| to.contains(it, self.policy.segment_of(it))).collect()
     }
 
-    fn quarantine(&mut self, quarantine: &Quarantine) {
+    fn quarantine(&mut self, quarantine: &Quarantine, isolated: &mut BTreeSet<IpAddr>) {
         let mut addresses = addresses(&self.policy, quarantine);
-        addresses.retain(|&address| self.policy.segment_of(address) != SegmentId::GATEWAY);
+        addresses.retain(|&address| {
+            self.policy.segment_of(address) != SegmentId::GATEWAY && isolated.insert(address)
+        });
         if addresses.is_empty() {
             return;
         }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
+use crate::compile::compile;
 use crate::oracle::Oracle;
 use crate::packet::{Arrival, Decision, PacketView, Transport};
 use crate::policy::model::Policy;
@@ -164,6 +165,26 @@ fn a_quarantine_leaves_what_the_policy_keeps_and_to_nobody_else() {
         assert_eq!(decide(&laid, 0, "a0", ("10.0.1.5", "10.0.2.6"), 5900).0, Reason::NoFlow);
         assert_eq!(decide(&laid, 0, "a0", ("10.0.1.5", "10.0.2.6"), 80).0, Reason::Flow);
     }
+}
+
+/// Who takes an address that is isolated already does not use up the room of its pairs.
+#[test]
+fn an_address_that_many_orders_isolate_is_laid_once_and_for_the_longest() {
+    let mut orders = Orders::default();
+    for id in 1..=20 {
+        let target = Target::Mac(format!("02:00:00:00:01:{id:02x}"));
+        let mut one = quarantine(target, &["10.0.2.99"]).quarantines.remove(0);
+        (one.id, one.term) = (id, Term::new(&clock(0), Some(60 * id)));
+        orders.quarantines.push(one);
+    }
+    let laid = lay(policy(), &orders, &clock(0));
+    compile(&laid.policy).unwrap();
+    let verdict = |at| decide(&laid.policy, at, "a0", ("10.0.1.5", "10.0.2.99"), 80).0;
+    assert_eq!((verdict(1199), verdict(1201)), (Reason::Quarantined, Reason::Flow));
+    // The longest ends before its time, and the next one holds.
+    orders.quarantines.pop();
+    let laid = lay(policy(), &orders, &clock(0)).policy;
+    assert_eq!(decide(&laid, 1139, "a0", ("10.0.1.5", "10.0.2.99"), 80).0, Reason::Quarantined);
 }
 
 #[test]

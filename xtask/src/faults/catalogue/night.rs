@@ -51,4 +51,20 @@ pub(super) const FAULTS: &[Fault] = &[
         breaks: "A grant for one device opens all that the access names",
         near: ("unit", "orders::tests::promise_9_a_grant_opens_one_device_until_its_end"),
     },
+    Fault {
+        name: "isolated-many-times",
+        file: "gateway/src/orders/lay.rs",
+        right: "self.policy.segment_of(address) != SegmentId::GATEWAY && isolated.insert(address)",
+        wrong: "self.policy.segment_of(address) != SegmentId::GATEWAY || !isolated.insert(address)",
+        breaks: "Many orders for one address use up the room of its pairs",
+        near: ("unit", "orders::tests::an_address_that_many_orders_isolate_is_laid_once_and_for_the_longest"),
+    },
+    Fault {
+        name: "shortest-quarantine-first",
+        file: "gateway/src/orders/lay.rs",
+        right: "standing.sort_by_key(|it| Reverse(it.term.end(clock).unwrap_or(NEVER)));",
+        wrong: "standing.sort_by_key(|it| it.term.end(clock).unwrap_or(NEVER));",
+        breaks: "Of two quarantines of an address the shorter one counts",
+        near: ("unit", "orders::tests::an_address_that_many_orders_isolate_is_laid_once_and_for_the_longest"),
+    },
 ];
