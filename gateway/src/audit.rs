@@ -124,7 +124,8 @@ impl Log {
     /// Adds an entry; it is on disk when this returns.
     ///
     /// # Errors
-    /// Where it cannot be written: nothing was added then.
+    /// Where it cannot be written: nothing was added then, unless it could not be taken off again either. Open the log anew before the
+    /// next entry, which then follows what stands there.
     pub fn add(
         &mut self,
         at: u64,
@@ -156,8 +157,8 @@ impl Log {
         let length = self.head.length + line.len() as u64;
         let before = std::mem::replace(&mut self.head, Head { number: entry.number, hash, length });
         if let Err(error) = self.keep_head() {
-            // Where it cannot be taken off again it stands, and the chain goes on from it.
-            if self.file.set_len(before.length).and_then(|()| self.file.sync_data()).is_ok() {
+            if self.file.set_len(before.length).is_ok() {
+                let _ = self.file.sync_data();
                 self.head = before;
                 // The file may be there already, and only the directory could not be written.
                 let _ = self.keep_head();

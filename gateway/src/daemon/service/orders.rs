@@ -144,10 +144,11 @@ impl Service {
         let mut orders = lock(&self.orders).clone();
         let over = orders.expire(&clock);
         let trouble = self.look_for_addresses(&mut orders);
+        let is_known = *lock(&self.orders) == orders;
         let is_laid = lock(&self.memory)
             .in_force
             .as_ref()
-            .is_none_or(|it| it.laying.orders == orders && !it.is_stale(&clock));
+            .map_or(is_known, |it| it.laying.orders == orders && !it.is_stale(&clock));
         if over.is_empty() && is_laid {
             return trouble;
         }
@@ -177,7 +178,7 @@ impl Service {
 
     /// Isolates the addresses that the gateway sees now of what is in quarantine by its Ethernet address.
     fn look_for_addresses(&self, orders: &mut Orders) -> Result<(), String> {
-        let (mut beyond, mut trouble) = (0, Ok(()));
+        let (mut beyond, mut trouble) = (Some(0), Ok(()));
         for quarantine in &mut orders.quarantines {
             let Target::Mac(mac) = quarantine.target.clone() else { continue };
             match dataplane::neighbours_with(&mac) {
@@ -187,16 +188,22 @@ impl Service {
                         warn!(%mac, %address, "what is in quarantine has another address");
                     }
                     if rest > 0 {
-                        beyond += rest;
+                        beyond = beyond.map(|beyond| beyond + rest);
                         trouble = Err(format!(
                             "{mac} takes more addresses than a quarantine isolates: unplug it, or isolate its port"
                         ));
                     }
                 }
-                Err(error) => trouble = Err(format!("cannot ask the kernel for its neighbours: {error}")),
+                Err(error) => {
+                    trouble = Err(format!("cannot ask the kernel for its neighbours: {error}"));
+                    beyond = None;
+                }
             }
         }
-        self.metrics.orders.beyond.set(i64::try_from(beyond).unwrap_or(i64::MAX));
+        // What is not known now is as it was.
+        if let Some(beyond) = beyond {
+            self.metrics.orders.beyond.set(i64::try_from(beyond).unwrap_or(i64::MAX));
+        }
         trouble
     }
 
@@ -239,6 +246,8 @@ impl Service {
                 Ok(())
             }
             Err(error) => {
+                // The disk knows what stands there now: it is read again before the next one.
+                *log = None;
                 self.metrics.orders.audit_failures.inc();
                 Err(error)
             }
