@@ -69,6 +69,25 @@ fn a_restart_keeps_the_generation_that_it_finds() {
     drop(again);
 }
 
+/// Windows stand on the kernel's clock. Where the wall clock was set while no service was there to see it, they moved.
+#[test]
+fn a_wall_clock_that_was_set_meanwhile_is_noticed_at_the_start() {
+    let (_hospital, setting, directory) = build();
+    setting.start(&directory).unwrap().kill().unwrap();
+    let description = setting.state().join("generations/1.json");
+    let mut text: Value = serde_json::from_slice(&fs::read(&description).unwrap()).unwrap();
+    let beginning = text["record"]["beginning"].as_i64().unwrap();
+    text["record"]["beginning"] = (beginning - 3_600_000).into();
+    fs::write(&description, text.to_string()).unwrap();
+    let service = setting.start(&directory).unwrap();
+    wait_until("windows are laid anew", || generation(&setting) == 2);
+    service.kill().unwrap();
+    let service = setting.start(&directory).unwrap();
+    thread::sleep(Duration::from_secs(5));
+    assert_eq!(generation(&setting), 2, "and are then as they should be");
+    drop(service);
+}
+
 #[test]
 fn a_broken_policy_at_start_leaves_what_is_in_force() {
     let (_hospital, setting, directory) = build();

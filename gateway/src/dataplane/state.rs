@@ -36,6 +36,9 @@ pub struct Record {
     /// Tells apart what was laid over the policy; empty where nothing was.
     #[serde(default)]
     pub orders: String,
+    /// Milliseconds since 1970 at which the kernel's clock began, as the wall clock said then; where windows were laid.
+    #[serde(default)]
+    pub beginning: Option<i64>,
 }
 
 /// A pinned generation, described.

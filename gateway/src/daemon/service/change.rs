@@ -89,7 +89,7 @@ impl Service {
                 _ if adopted.is_some() && !is_in_force => return Ok(()),
                 Ok(prepared) => match self.unchanged(&prepared, begun)? {
                     Some(change) => {
-                        self.hold(prepared);
+                        self.hold_found(prepared);
                         Ok(change)
                     }
                     None => self.put_prepared(prepared, begun, How::of(Cause::Start)),
@@ -136,7 +136,7 @@ impl Service {
             if kept.is_some_and(|kept| kept.policy_hash == active.record.policy_hash)
                 && let Ok(prepared) = self.last_good(active.record.source.into(), active.record.commit)
             {
-                self.hold(prepared);
+                self.hold_found(prepared);
             }
             return Ok(());
         }
@@ -173,7 +173,7 @@ impl Service {
     fn put(&self, text: Text, begun: Instant, mut how: How) -> Result<Change, ChangeError> {
         let prepared = self.prepare(text, dataplane::local_addresses()?)?;
         if let Some(unchanged) = self.unchanged(&prepared, begun)? {
-            self.hold(prepared);
+            self.hold_found(prepared);
             return Ok(unchanged);
         }
         self.is_free_to_change()?;
@@ -239,6 +239,7 @@ impl Service {
             files: prepared.text.files.iter().map(|file| file.name.to_string()).collect(),
             tables: prepared.tables(),
             orders: prepared.laying.basis.clone(),
+            beginning: prepared.laying.beginning,
         };
         let applied = self
             .with_dataplane(|dataplane| match how.cause {

@@ -254,7 +254,7 @@ impl Service {
         begun: Instant,
     ) -> Result<Change, ChangeError> {
         if let Some(unchanged) = self.unchanged(&prepared, begun)? {
-            self.hold(prepared);
+            self.hold_found(prepared);
             return Ok(unchanged);
         }
         self.is_free_to_change()?;

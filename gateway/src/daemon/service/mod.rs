@@ -225,6 +225,19 @@ impl Service {
         self.tell_names();
     }
 
+    /// Remembers what was found in force: with what was laid over it then, which need not be what is ordered now.
+    fn hold_found(&self, mut prepared: Prepared) {
+        let record = self.with_dataplane(|dataplane| dataplane.active().map(|active| active.record.clone()));
+        if let Ok(Some(record)) = record {
+            let laying = &mut prepared.laying;
+            if record.orders != laying.basis {
+                laying.stale = Some(0);
+            }
+            laying.beginning = laying.beginning.map(|_| record.beginning.unwrap_or_default());
+        }
+        self.hold(prepared);
+    }
+
     fn tell_names(&self) {
         let policy = lock(&self.memory).in_force.as_ref().map(InForce::policy);
         let names = self.with_dataplane(|dataplane| Names {

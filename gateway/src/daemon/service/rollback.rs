@@ -186,7 +186,7 @@ impl Service {
         if let (Some(active), Ok(text)) = (active, Text::read(&directory, &Selection::Everything)) {
             let text = Text { source: active.record.source.into(), commit: active.record.commit, ..text };
             if let Ok(prepared) = self.prepare(text, dataplane::local_addresses().unwrap_or_default()) {
-                self.hold(prepared);
+                self.hold_found(prepared);
             }
         }
         info!(hash = change.policy_hash, "found a change in force that waits for its confirmation");
