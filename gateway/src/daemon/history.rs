@@ -132,14 +132,37 @@ pub(super) fn keep(
         fs::hard_link(source, target)?;
     }
     write(state, generation)?;
-    let numbers = numbers(state);
-    for old in numbers.iter().rev().skip(TEXTS) {
-        last_good::remove_tree(&self::text(state, *old))?;
-    }
-    for old in numbers.iter().rev().skip(RECORDS) {
-        last_good::remove_tree(&directory(state, *old))?;
+    prune(state)
+}
+
+/// Removes what is too old. The last generation of a text counts apart from those before it: addresses and orders that make
+/// many do not take away the texts before.
+fn prune(state: &Path) -> io::Result<()> {
+    let (mut texts, mut others) = (0, 0);
+    let mut after: Option<String> = None;
+    for number in numbers(state).into_iter().rev() {
+        let record: Option<Generation> =
+            fs::read(record(state, number)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let hash = record.map(|record| record.policy_hash);
+        let is_last = hash.is_some() && hash != after;
+        let count = if is_last { &mut texts } else { &mut others };
+        *count += 1;
+        if *count > RECORDS {
+            last_good::remove_tree(&directory(state, number))?;
+        } else if *count > TEXTS {
+            last_good::remove_tree(&text(state, number))?;
+        }
+        after = hash.or(after);
     }
     Ok(())
+}
+
+/// When the text of a generation came into force, in milliseconds since 1970: before the first generation of a run of the same text.
+pub(super) fn came(state: &Path, current: u32) -> Option<u64> {
+    let past = generations(state);
+    let at = past.iter().position(|it| it.generation == current)?;
+    let run = past[..=at].iter().rev().take_while(|it| it.policy_hash == past[at].policy_hash);
+    run.last().map(|first| first.applied_at.saturating_sub(first.took_ms))
 }
 
 /// Changes the record of a generation, if there is one.
@@ -215,12 +238,38 @@ mod tests {
         }
         let kept = generations(state.path());
         assert_eq!((kept.len(), kept[0].generation, kept[59].generation), (60, 1, 60));
-        assert!(!text(state.path(), 10).exists());
-        assert_eq!(fs::read_to_string(text(state.path(), 11).join("wards/b.yaml")).unwrap(), "b");
+        assert!(!text(state.path(), 9).exists());
+        assert_eq!(fs::read_to_string(text(state.path(), 10).join("wards/b.yaml")).unwrap(), "b");
         amend(state.path(), 60, |it| it.took_ms = 7).unwrap();
         assert_eq!(generations(state.path())[59].took_ms, 7);
         fs::write(record(state.path(), 59), "cut off").unwrap();
         assert_eq!(generations(state.path()).len(), 59, "what cannot be read is left out");
+    }
+
+    #[test]
+    fn many_generations_of_one_text_leave_the_texts_before() {
+        let state = tempfile::tempdir().unwrap();
+        let from = state.path().join("from");
+        fs::create_dir_all(&from).unwrap();
+        let files = [SourceFile::new("a.yaml", "a")];
+        fs::write(from.join("a.yaml"), "a").unwrap();
+        let kept = |number, hash: &str| {
+            let applied_at = 1000 * u64::from(number);
+            let generation = Generation { applied_at, took_ms: 5, ..generation(number, hash, None) };
+            keep(state.path(), &generation, &from, &files).unwrap();
+        };
+        kept(1, "first");
+        kept(2, "second");
+        for number in 3..=1200 {
+            kept(number, "third");
+        }
+        let past = generations(state.path());
+        assert_eq!(past.len(), 2 + 1 + RECORDS);
+        let before = back(&past, 1200, 1).unwrap().generation;
+        assert_eq!(before, 2);
+        assert!(text(state.path(), before).is_dir() && text(state.path(), 1).is_dir());
+        assert_eq!(came(state.path(), 1200), Some(past[2].applied_at - 5));
+        assert_eq!(came(state.path(), 2), Some(1995));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gateway_common::connection::WAYS;
 use gateway_common::place::{Place, PlaceKey};
 
-use super::attach::{self, Bare, Journal, Links, Pinned, Programs, Target};
+use super::attach::{self, Bare, Journal, Links, Pinned, Programs, Renamed, Target};
 use super::copies;
 use super::devices;
 use super::error::DataplaneError;
@@ -58,30 +58,34 @@ impl Dataplane {
     /// disk is an error: a quarantine does not wait for a port that somebody unplugged. The port is attached when it comes
     /// back, see [`Self::reconcile`].
     pub fn apply(&mut self, image: &Image, record: Record) -> Result<Applied, DataplaneError> {
-        let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
-        self.change(image, record, laid_anew, laid_anew)
+        self.change(image, record, None)
     }
 
-    /// [`Self::apply`] of a policy that was in force before, in place of one that is taken back: that waits neither for an
-    /// interface that does not exist nor for room on a disk.
-    pub fn put_back(&mut self, image: &Image, record: Record) -> Result<Applied, DataplaneError> {
-        let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
-        self.change(image, record, laid_anew, true)
+    /// [`Self::apply`] of a policy that was in force before, in place of one that is taken back and came `since`: that waits neither
+    /// for an interface that does not exist nor for room on a disk. Interfaces that it does not name, and that got their programs
+    /// since then, are free again in any case.
+    pub fn put_back(
+        &mut self,
+        image: &Image,
+        record: Record,
+        since: SystemTime,
+    ) -> Result<Applied, DataplaneError> {
+        self.change(image, record, Some(since))
     }
 
-    /// `laid_anew`: the interfaces were looked at when the policy came. `lenient`: neither an interface that does not exist nor a full
-    /// disk stands in its way.
     fn change(
         &mut self,
         image: &Image,
         record: Record,
-        laid_anew: bool,
-        lenient: bool,
+        back_since: Option<SystemTime>,
     ) -> Result<Applied, DataplaneError> {
         let began = Instant::now();
+        // Its interfaces were looked at when it came.
+        let laid_anew = self.active().is_some_and(|active| active.record.policy_hash == record.policy_hash);
+        let lenient = laid_anew || back_since.is_some();
         let links = Links::read(&self.pins)?;
         let (targets, missing) = attach::survey(&links, &image.manifest, lenient)?;
-        let renamed = links.renamed(&missing);
+        let renamed = links.renamed(&missing, &targets);
         if !laid_anew {
             targets
                 .iter()
@@ -126,19 +130,39 @@ impl Dataplane {
                 .iter()
                 .map(|name| format!("interface {name} does not exist: it is enforced when it comes back")),
         );
-        // Another policy than this one may have found the missing interface under another name, and enforces it there. What no
-        // place names drops everything; a look takes it off when nothing is missing any more.
-        if laid_anew || missing.is_empty() {
-            match Links::read(&self.pins).and_then(|links| links.detach_others(&targets, &renamed)) {
-                Ok(detached) => applied.detached = detached,
-                Err(error) => applied.warnings.push(error.to_string()),
+        match self.free_others(&targets, &missing, &renamed, back_since) {
+            Ok((detached, kept)) => {
+                applied.detached = detached;
+                applied.warnings.extend(kept.iter().map(|name| {
+                    format!("interface {name} drops everything, as the policy does not name it, until no other is missing")
+                }));
             }
+            Err(error) => applied.warnings.push(error.to_string()),
         }
         self.settled = true;
         for result in [self.clean_up(), self.remove_older()] {
             applied.warnings.extend(result.err().map(|error| error.to_string()));
         }
         Ok(applied)
+    }
+
+    /// Takes the programs off what the policy does not name; returns whose, and who keeps them. Another policy may have found an
+    /// interface that is missing now under another name, and enforced it there: while one is missing, those alone are free that got
+    /// their programs `since` a policy came that is taken back. A look frees the others, see [`Self::reconcile`].
+    fn free_others(
+        &self,
+        targets: &[Target],
+        missing: &[String],
+        renamed: &[Renamed],
+        since: Option<SystemTime>,
+    ) -> Result<(Vec<String>, Vec<String>), DataplaneError> {
+        let is_whole = missing.is_empty();
+        let mut detached = Vec::new();
+        if is_whole || since.is_some() {
+            let since = since.filter(|_| !is_whole);
+            detached = Links::read(&self.pins)?.detach_others(targets, renamed, since)?;
+        }
+        Ok((detached, Links::read(&self.pins)?.others(targets, renamed)))
     }
 
     /// Makes room for this binary's layout, moving aside one that does not fit.
@@ -173,7 +197,7 @@ impl Dataplane {
         image: &Image,
         mut description: Description,
         links: &Links,
-        (targets, renamed): (&[Target], &[(String, u32)]),
+        (targets, renamed): (&[Target], &[Renamed]),
         began: Instant,
         lenient: bool,
     ) -> Result<(Force, Journal), DataplaneError> {
@@ -287,15 +311,16 @@ pub(super) const ROOM: usize = 2 + 8;
 pub(super) fn placed(
     places: &[StoredPlace],
     targets: &[Target],
-    renamed: &[(String, u32)],
+    renamed: &[Renamed],
 ) -> Vec<(PlaceKey, Place)> {
     let mut placed = Vec::new();
     for place in places {
-        let known = renamed.iter().filter(|(name, _)| *name == place.interface);
-        placed.extend(known.map(|(_, ifindex)| place.on(*ifindex)));
-        let Some(target) = targets.iter().find(|target| target.name == place.interface) else { continue };
-        placed.push(place.on(target.ifindex));
-        placed.extend(target.links.iter().map(|link| place.on_link(*link)));
+        let targets = targets.iter().map(|target| (&target.name, target.ifindex, &target.links));
+        let renamed = renamed.iter().map(|renamed| (&renamed.name, renamed.ifindex, &renamed.links));
+        for (_, ifindex, links) in targets.chain(renamed).filter(|(name, ..)| **name == place.interface) {
+            placed.push(place.on(ifindex));
+            placed.extend(links.iter().map(|link| place.on_link(*link)));
+        }
     }
     placed
 }

@@ -122,6 +122,7 @@ enum Step {
     Created(PathBuf),
     Updated { link: OwnedFd, before: OwnedFd },
     Replaced { ifindex: u32, before: OwnedFd },
+    Renamed { from: PathBuf, to: PathBuf },
 }
 
 impl Journal {
@@ -134,6 +135,9 @@ impl Journal {
                     .map_err(DataplaneError::bpf("cannot restore a link")),
                 Step::Replaced { ifindex, before } => clsact::attach(ifindex, before.as_fd())
                     .map_err(DataplaneError::bpf("cannot restore a classifier")),
+                Step::Renamed { from, to } => {
+                    fs::rename(&to, &from).map_err(DataplaneError::io("cannot rename the pin", &to))
+                }
             };
             if let Err(error) = undone {
                 tracing::error!(%error, "cannot undo a change of links");
@@ -144,7 +148,7 @@ impl Journal {
 
 /// An attached program, as the kernel sees it.
 pub(super) struct Live {
-    /// Name of the interface when it was attached.
+    /// Name of the interface when its policy was last put in force there.
     pub(super) interface: String,
     hook: Hook,
     path: PathBuf,
@@ -170,6 +174,17 @@ impl Live {
             (Some(link), info.ifindex, info.program)
         };
         Ok(Self { interface, hook, path, link, ifindex, program })
+    }
+
+    /// When it was attached; a pin that is renamed keeps its time.
+    fn since(&self) -> Option<SystemTime> {
+        fs::metadata(&self.path).and_then(|pin| pin.modified()).ok()
+    }
+
+    /// Whether it runs on an interface that is none of these.
+    fn is_other(&self, targets: &[Target], renamed: &[Renamed]) -> bool {
+        targets.iter().all(|target| target.ifindex != self.ifindex)
+            && renamed.iter().all(|renamed| renamed.ifindex != self.ifindex)
     }
 
     /// Makes it run another program instead, in one step; returns how that is undone.
@@ -205,7 +220,8 @@ impl Links {
         targets.iter().all(|target| {
             programs.by_hook(target).is_ok_and(|programs| {
                 programs.into_iter().all(|(hook, program)| {
-                    self.find(target.ifindex, hook).is_some_and(|live| live.program == program.id)
+                    self.find(target.ifindex, hook)
+                        .is_some_and(|live| live.program == program.id && live.interface == target.name)
                 })
             })
         })
@@ -232,42 +248,64 @@ impl Links {
 
     /// When the XDP program of an interface was attached.
     pub(super) fn since(&self, ifindex: u32) -> Option<SystemTime> {
-        fs::metadata(&self.find(ifindex, Hook::Xdp)?.path).and_then(|pin| pin.modified()).ok()
+        self.find(ifindex, Hook::Xdp)?.since()
     }
 
-    /// Interfaces that were called like one of `missing` when the programs were attached, and have another name now: name and
-    /// index. The programs run there still.
-    pub(super) fn renamed(&self, missing: &[String]) -> Vec<(String, u32)> {
+    /// Interfaces that were called like one of `missing` when their policy was put in force there, and have another name now, which
+    /// is none that the policy names. The programs run there still.
+    pub(super) fn renamed(&self, missing: &[String], targets: &[Target]) -> Vec<Renamed> {
+        let is_target =
+            |ifindex| targets.iter().any(|it| it.ifindex == ifindex || it.links.contains(&ifindex));
         let live = self.0.iter().filter(|live| live.hook == Hook::Xdp && live.ifindex != 0);
-        let renamed = live.filter(|live| missing.contains(&live.interface));
-        renamed.map(|live| (live.interface.clone(), live.ifindex)).collect()
+        let renamed: Vec<&Live> =
+            live.filter(|live| missing.contains(&live.interface) && !is_target(live.ifindex)).collect();
+        if renamed.is_empty() {
+            return Vec::new();
+        }
+        let devices = devices::list().unwrap_or_default();
+        let renamed = renamed.into_iter().map(|live| Renamed {
+            name: live.interface.clone(),
+            ifindex: live.ifindex,
+            links: devices::links(&devices, live.ifindex),
+        });
+        renamed.collect()
     }
 
-    /// Whether programs run on an interface that is none of these.
-    pub(super) fn has_others(&self, targets: &[Target]) -> bool {
-        let mut live = self.0.iter().filter(|live| live.ifindex != 0);
-        live.any(|live| targets.iter().all(|target| target.ifindex != live.ifindex))
+    /// Names of the interfaces with programs that are none of these.
+    pub(super) fn others(&self, targets: &[Target], renamed: &[Renamed]) -> Vec<String> {
+        let live = self.0.iter().filter(|live| live.hook == Hook::Xdp && live.ifindex != 0);
+        live.filter(|live| live.is_other(targets, renamed)).map(|live| live.interface.clone()).collect()
     }
 
-    /// Takes the programs off all interfaces but these, and those of `renamed`; returns whose.
+    /// Takes the programs off all interfaces but these, and those of `renamed`; where a time is given, off those alone where they
+    /// were put since then. Returns whose.
     pub(super) fn detach_others(
         self,
         keep: &[Target],
-        renamed: &[(String, u32)],
+        renamed: &[Renamed],
+        since: Option<SystemTime>,
     ) -> Result<Vec<String>, DataplaneError> {
         let mut detached = Vec::new();
-        for live in self.0 {
-            if keep.iter().all(|target| target.ifindex != live.ifindex)
-                && renamed.iter().all(|(_, ifindex)| *ifindex != live.ifindex)
-            {
-                pins::take_off(&live.path)?;
-                if live.hook == Hook::Xdp && live.ifindex != 0 {
-                    detached.push(live.interface);
-                }
+        for live in self.0.into_iter().filter(|live| live.is_other(keep, renamed)) {
+            if since.is_some_and(|since| live.since().is_none_or(|at| at < since)) {
+                continue;
+            }
+            pins::take_off(&live.path)?;
+            if live.hook == Hook::Xdp && live.ifindex != 0 {
+                detached.push(live.interface);
             }
         }
         Ok(detached)
     }
+}
+
+/// An interface that is enforced and was renamed.
+pub(super) struct Renamed {
+    /// What the policy calls it.
+    pub(super) name: String,
+    pub(super) ifindex: u32,
+    /// As in [`Target::links`].
+    pub(super) links: Vec<u32>,
 }
 
 /// Finds the interfaces of a policy, and the names of those that do not exist; changes nothing. Fails where there are such, unless
@@ -345,13 +383,20 @@ pub(super) fn converge(
             hint: hint(hook, mode, &source),
             source,
         };
+        let path = pins.link(&target.name, target.ifindex, hook);
         if let Some(live) = links.find(target.ifindex, hook) {
             if live.program != program.id {
                 journal.steps.extend(live.replace(program).map_err(failed)?);
             }
+            if live.interface != target.name {
+                // By this name it is known where it is renamed again.
+                pins::unpin(&path)?;
+                fs::rename(&live.path, &path)
+                    .map_err(DataplaneError::io("cannot rename the pin", &live.path))?;
+                journal.steps.push(Step::Renamed { from: live.path.clone(), to: path });
+            }
             continue;
         }
-        let path = pins.link(&target.name, target.ifindex, hook);
         // What is left of an interface that is gone and had the same index.
         pins::unpin(&path)?;
         if hook == Hook::Egress && programs.exit == Exit::Clsact {

@@ -36,7 +36,7 @@ impl Dataplane {
         reconciled.missing = missing;
 
         let links = Links::read(&self.pins)?;
-        let places = apply::placed(&force.places, &targets, &links.renamed(&reconciled.missing));
+        let places = apply::placed(&force.places, &targets, &links.renamed(&reconciled.missing, &targets));
         if force.active.manifest.forwarding {
             let forwarding = apply::forwarding(&force.active.manifest, &places, &targets)?;
             force.generation.set_forwarding(&forwarding)?;
@@ -50,20 +50,13 @@ impl Dataplane {
             }
         }
         let Some(programs) = self.programs()? else { return Ok(reconciled) };
-        // An apply that missed an interface left programs where the policy names none.
-        if reconciled.missing.is_empty() && links.has_others(&targets) {
-            Links::read(&self.pins)?.detach_others(&targets, &[])?;
-        }
         let converged = links.are_converged(&targets, &programs);
         // A link that joins a bond runs its programs at once.
         if !converged || targets.iter().any(|target| !target.links.is_empty()) {
             force.generation.set_places(&places)?;
         }
-        if converged {
-            return Ok(reconciled);
-        }
         let mut journal = Journal::default();
-        for target in &targets {
+        for target in targets.iter().filter(|_| !converged) {
             if reconciled.failed.iter().any(|(name, _)| *name == target.name) {
                 continue;
             }
@@ -74,6 +67,10 @@ impl Dataplane {
             }
         }
         reconciled.attached = journal.attached;
+        // A policy that came while an interface was missing left programs where it names none.
+        if reconciled.missing.is_empty() && !links.others(&targets, &[]).is_empty() {
+            Links::read(&self.pins)?.detach_others(&targets, &[], None)?;
+        }
         Ok(reconciled)
     }
 

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use clinigate::compile::compile;
 use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, detach};
 
-use crate::clinic;
-use crate::place::{self, ip, layout, names, record};
+use crate::clinic::{self, SYN};
+use crate::place::{self, Place, Wire, ip, layout, names, record};
 
 #[test]
 fn what_is_applied_outlives_its_controller_and_is_adopted() {
@@ -185,8 +187,47 @@ fn a_renamed_interface_stays_enforced() {
         assert!(applied.warnings[0].contains("m0 does not exist"), "{applied:?}");
         dataplane.reconcile().unwrap();
         assert!(runs_xdp("m9") && runs_xdp("a0"));
+        assert_eq!(passed(place, "m0-p", "m9"), (1, 0), "in the same segment");
         let error = dataplane.apply(&clinic::image(&[105]), record("second")).unwrap_err();
         assert!(matches!(error, DataplaneError::MissingInterfaces(_)), "{error}");
+    });
+}
+
+/// A policy that calls it by its new name is the one to be asked when it is renamed again.
+#[test]
+fn an_interface_may_be_renamed_again_and_again() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let since = dataplane.interfaces()[0].since;
+        rename("m0", "m9");
+        let mut second = clinic::policy(&[104]);
+        second.interfaces[0].name = "m9".to_owned();
+        let second = compile(&second).unwrap();
+        let applied = dataplane.apply(&second, record("second")).unwrap();
+        assert!(applied.attached.is_empty() && applied.detached.is_empty(), "{applied:?}");
+        assert_eq!(dataplane.interfaces()[0].since, since);
+        rename("m9", "m8");
+        dataplane.apply(&second, record("second")).unwrap();
+        assert_eq!(passed(place, "m0-p", "m8"), (1, 0), "in the same segment");
+        // Another one that gets the first name is not taken for it.
+        place.add_interface("m9");
+        assert_eq!(dataplane.reconcile().unwrap().attached, ["m9"]);
+        assert!(runs_xdp("m9") && !runs_xdp("m8"), "m8 is not named any more");
+    });
+}
+
+/// Where two interfaces exchange their names the policy's names count.
+#[test]
+fn names_that_wander_to_other_interfaces_take_their_segment_along() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        // That of the modalities is unplugged, and the archive's gets its name.
+        ip("link del m0");
+        rename("a0", "m0");
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        assert_eq!(passed(place, "a0-p", "m0"), (1, 0), "what comes there now is the modalities'");
     });
 }
 
@@ -201,14 +242,48 @@ fn what_is_put_back_opens_no_interface_while_one_is_missing() {
         earlier.interfaces.truncate(1);
         let earlier = compile(&earlier).unwrap();
         dataplane.apply(&earlier, record("earlier")).unwrap_err();
-        let put_back = dataplane.put_back(&earlier, record("earlier")).unwrap();
+        let put_back = dataplane.put_back(&earlier, record("earlier"), SystemTime::now()).unwrap();
         assert!(put_back.detached.is_empty(), "{put_back:?}");
+        assert!(put_back.warnings.iter().any(|it| it.contains("a0 drops everything")), "{put_back:?}");
         dataplane.reconcile().unwrap();
+        // Also where it is laid anew meanwhile.
+        dataplane.apply(&earlier, record("earlier")).unwrap();
         assert!(runs_xdp("a0"), "it drops, as no place names it");
         place.add_interface("m0");
         assert_eq!(dataplane.reconcile().unwrap().attached, ["m0"]);
         assert!(!runs_xdp("a0"), "the policy does not name it");
     });
+}
+
+/// Whoever locked himself out on an interface that was free before gets it back.
+#[test]
+fn what_a_change_attached_is_free_when_the_change_goes_back() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        let mut earlier = clinic::policy(&[104]);
+        earlier.interfaces.truncate(1);
+        let earlier = compile(&earlier).unwrap();
+        dataplane.apply(&earlier, record("earlier")).unwrap();
+        thread::sleep(Duration::from_millis(20));
+        let since = SystemTime::now();
+        thread::sleep(Duration::from_millis(20));
+        dataplane.apply(&clinic::image(&[104]), record("newer")).unwrap();
+        ip("link del m0");
+        let put_back = dataplane.put_back(&earlier, record("earlier"), since).unwrap();
+        assert_eq!(put_back.detached, ["a0"]);
+        assert!(!runs_xdp("a0"));
+    });
+}
+
+/// A modality sends what the policy allows and what it refuses from `peer`; how many of each come out at `interface`.
+fn passed(place: &Place, peer: &str, interface: &str) -> (usize, usize) {
+    let (allowed, refused) = (clinic::tcp(40000, 104, SYN), clinic::tcp(40000, 445, SYN));
+    let behind = Wire::on(interface);
+    let modality = place.at_the_peers(|| Wire::on(peer));
+    modality.send(&allowed);
+    modality.send(&refused);
+    thread::sleep(Duration::from_millis(100));
+    (behind.count(&allowed), behind.count(&refused))
 }
 
 fn rename(from: &str, to: &str) {

@@ -1,7 +1,7 @@
 //! Policies into force: asked for, found in force, fallen back to.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tracing::{error, info, warn};
 
@@ -243,7 +243,14 @@ impl Service {
         };
         let applied = self
             .with_dataplane(|dataplane| match how.cause {
-                Cause::NotConfirmed | Cause::Rollback => dataplane.put_back(&prepared.image, record),
+                Cause::NotConfirmed | Cause::Rollback => {
+                    let active = dataplane.active();
+                    let came = active.and_then(|active| {
+                        history::came(&self.settings.dataplane.state_dir, active.generation)
+                    });
+                    let came = came.or(active.map(|active| active.record.applied_at)).unwrap_or_default();
+                    dataplane.put_back(&prepared.image, record, UNIX_EPOCH + Duration::from_millis(came))
+                }
                 Cause::Start | Cause::Apply | Cause::Commit | Cause::Addresses | Cause::Orders => {
                     dataplane.apply(&prepared.image, record)
                 }

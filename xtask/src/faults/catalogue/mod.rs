@@ -4,6 +4,7 @@ mod arrival;
 mod beside;
 mod compiler;
 mod forwarding;
+mod interfaces;
 mod judgement;
 mod layers;
 mod limits;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
         night::FAULTS,
         tunnels::FAULTS,
         forwarding::FAULTS,
+        interfaces::FAULTS,
         shared::FAULTS,
         compiler::FAULTS,
         layers::FAULTS,

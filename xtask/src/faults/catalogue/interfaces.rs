@@ -1,0 +1,46 @@
+//! Faults in what becomes of interfaces that come, go and change their names.
+
+use crate::faults::fault::Fault;
+
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "renamed-without-a-place",
+        file: "gateway/src/dataplane/apply.rs",
+        right: "for (_, ifindex, links) in targets.chain(renamed).filter(|(name, ..)| **name == place.interface) {",
+        wrong: "for (_, ifindex, links) in targets.chain(renamed.take(0)).filter(|(name, ..)| **name == place.interface) {",
+        breaks: "An interface that somebody renames drops everything once the policy is laid anew",
+        near: ("dataplane", "life::a_renamed_interface_stays_enforced"),
+    },
+    Fault {
+        name: "pin-keeps-the-old-name",
+        file: "gateway/src/dataplane/attach.rs",
+        right: "if live.interface != target.name {",
+        wrong: "if live.interface.is_empty() {",
+        breaks: "An interface that is renamed a second time is not known any more",
+        near: ("dataplane", "life::an_interface_may_be_renamed_again_and_again"),
+    },
+    Fault {
+        name: "name-that-wandered",
+        file: "gateway/src/dataplane/attach.rs",
+        right: "live.filter(|live| missing.contains(&live.interface) && !is_target(live.ifindex)).collect();",
+        wrong: "live.filter(|live| missing.contains(&live.interface) || is_target(0)).collect();",
+        breaks: "An interface that got another one's name stays in its old segment",
+        near: ("dataplane", "life::names_that_wander_to_other_interfaces_take_their_segment_along"),
+    },
+    Fault {
+        name: "locked-out-for-good",
+        file: "gateway/src/dataplane/apply.rs",
+        right: "if is_whole || since.is_some() {",
+        wrong: "if is_whole {",
+        breaks: "What a change attached by mistake keeps dropping where the change goes back and an interface is missing",
+        near: ("dataplane", "life::what_a_change_attached_is_free_when_the_change_goes_back"),
+    },
+    Fault {
+        name: "opened-while-one-is-missing",
+        file: "gateway/src/dataplane/apply.rs",
+        right: "let is_whole = missing.is_empty();",
+        wrong: "let is_whole = missing.len() < 2;",
+        breaks: "What the policy calls by another name is opened",
+        near: ("dataplane", "life::what_is_put_back_opens_no_interface_while_one_is_missing"),
+    },
+];
