@@ -111,6 +111,27 @@ fn promise_3_closing() {
     bench.frame("too late", "b0", &from_server(ACK), drop(Reason::NotInConnection));
 }
 
+/// Whichever end it is that sends all that it has with its first words.
+#[test]
+fn a_connection_that_is_closed_in_its_handshake_does_not_stay_for_a_day() {
+    let mut bench = Bench::ward();
+    bench.frame("SYN", "a0", &from_client(SYN), pass(Reason::Flow, "store"));
+    bench.frame("SYN-ACK", "b0", &from_server(SYN | ACK), pass(Reason::Established, "store"));
+    bench.frame("FIN with the ACK", "a0", &from_client(FIN | ACK), pass(Reason::Established, "store"));
+    bench.frame("its ACK", "b0", &from_server(ACK), pass(Reason::Established, "store"));
+    bench.wait(3_600);
+    assert_eq!(bench.live(), 0);
+
+    let mut bench = Bench::ward();
+    bench.frame("SYN", "a0", &from_client(SYN), pass(Reason::Flow, "store"));
+    bench.frame("SYN-ACK", "b0", &from_server(SYN | ACK), pass(Reason::Established, "store"));
+    bench.frame("FIN", "b0", &from_server(FIN | ACK), pass(Reason::Established, "store"));
+    bench.frame("its ACK", "a0", &from_client(ACK), pass(Reason::Established, "store"));
+    bench.frame("and more", "a0", &from_client(ACK), pass(Reason::Established, "store"));
+    bench.wait(3_600);
+    assert_eq!(bench.live(), 0);
+}
+
 #[test]
 fn promise_3_the_ports_of_a_closed_connection_can_be_used_again() {
     let mut bench = established();

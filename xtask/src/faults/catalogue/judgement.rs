@@ -15,7 +15,7 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "protocol-not-in-the-key",
         file: "gateway-ebpf/src/conntrack.rs",
         right: "write(u32::from(packet.protocol).to_le())",
-        wrong: "write(u32::from(protocol::TCP).to_le())",
+        wrong: "write(u32::from(6_u8).to_le())",
         breaks: "A UDP connection opens the same ports for TCP",
         near: ("packets", "connections::promise_3_both_directions_of_a_tcp_connection"),
     },

@@ -82,7 +82,10 @@ pub(super) const FAULTS: &[Fault] = &[
         right: "&& connection.flags & (Connection::FIN_INITIATOR | Connection::FIN_RESPONDER) == 0",
         wrong: "&& connection.flags & Connection::FIN_RESPONDER == 0",
         breaks: "A connection that one end closed during its handshake holds its room for a day",
-        near: ("differential", ""),
+        near: (
+            "packets",
+            "connections::a_connection_that_is_closed_in_its_handshake_does_not_stay_for_a_day",
+        ),
     },
     Fault {
         name: "steady-though-it-ends",
