@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use gateway_common::condition::{self, EDGES};
 use sha2::{Digest, Sha256};
 
-use super::{Clock, Orders, Quarantine, Target, window};
+use super::{Clock, Orders, Quarantine, Target, Term, window};
 use crate::policy::model::{
     ANY_PORT, AddressSet, Condition, Device, Origin, Policy, Ranges, Rule, RuleKind, SegmentId, Service,
     ServiceClass, ServiceMatch,
@@ -18,6 +18,8 @@ use crate::policy::ranges::normalise;
 const INTERVALS: usize = EDGES / 2;
 /// The end of what has none.
 const NEVER: u64 = condition::Condition::NEVER;
+/// Nanoseconds.
+const DAY: u64 = 86_400_000_000_000;
 /// Where rules stand that are in no file.
 const NOWHERE: &str = "(ordered at the gateway)";
 
@@ -70,7 +72,7 @@ pub fn lay(policy: Policy, orders: &Orders, clock: &Clock) -> Laid {
         layer.quarantine(quarantine, &mut isolated);
     }
     for broken in orders.break_glass.iter().filter(|it| it.is_open(clock)) {
-        layer.break_glass(&broken.segment, broken.term.end(clock).unwrap_or(NEVER));
+        layer.break_glass(&broken.segment, &broken.term);
     }
     let basis = if layer.laid { format!("{:x}", layer.basis.finalize()) } else { String::new() };
     Laid { policy: layer.policy, basis, stale: layer.stale, has_windows: layer.has_windows }
@@ -129,10 +131,11 @@ impl Layer<'_> {
                     .map(|&(from, until)| (self.clock.kernel_at(from), self.clock.kernel_at(until)))
                     .collect()
             });
-            if let Some(last) =
-                window.as_ref().filter(|all| all.len() == INTERVALS).and_then(|all| all.last())
-            {
-                self.stale = Some(self.stale.map_or(last.0, |stale| stale.min(last.0)));
+            if let Some((all, last)) = window.as_ref().and_then(|all| Some((all, all.last()?))) {
+                // Those of a whole week run into each other, and end with the last day that was looked at.
+                let is_full = all.len() == INTERVALS;
+                let next = if is_full { last.0 } else { last.1.saturating_sub(DAY) };
+                self.stale = Some(self.stale.map_or(next, |stale| stale.min(next)));
             }
             if limits.grant {
                 for grant in orders.grants.iter().filter(|grant| grant.vendor == limits.vendor) {
@@ -142,7 +145,7 @@ impl Layer<'_> {
                     if end <= self.clock.kernel || to.is_empty() || held.is_empty() {
                         continue;
                     }
-                    self.mark(&format!("grant{}{}{end}", grant.id, rule.name));
+                    self.mark(&format!("grant{}{}{}", grant.id, rule.name, grant.term.mark()));
                     let condition = self.condition(held);
                     self.policy.rules.push(Rule {
                         name: format!("{}@{}", rule.name, grant.device),
@@ -177,7 +180,7 @@ impl Layer<'_> {
             return;
         }
         let end = quarantine.term.end(self.clock).unwrap_or(NEVER);
-        self.mark(&format!("quarantine{}{addresses:?}{end}", quarantine.id));
+        self.mark(&format!("quarantine{}{addresses:?}{}", quarantine.id, quarantine.term.mark()));
         let condition = self.condition(vec![(0, end)]);
         let word = quarantine.target.word();
         for kept in self.policy.kept.clone() {
@@ -218,12 +221,13 @@ impl Layer<'_> {
         }
     }
 
-    fn break_glass(&mut self, name: &str, end: u64) {
+    fn break_glass(&mut self, name: &str, term: &Term) {
         let Some(index) = self.policy.segments.iter().position(|segment| segment.name == name) else {
             return;
         };
         let id = u16::try_from(index).map_or(SegmentId::UNKNOWN, SegmentId);
-        self.mark(&format!("break-glass{name}{end}"));
+        self.mark(&format!("break-glass{name}{}", term.mark()));
+        let end = term.end(self.clock).unwrap_or(NEVER);
         let until = self.policy.break_glass.entry(id).or_default();
         *until = end.max(*until);
     }

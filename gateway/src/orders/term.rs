@@ -48,6 +48,11 @@ impl Term {
         Self { begun: clock.unix, seconds, boot: clock.boot.clone(), kernel: clock.kernel }
     }
 
+    /// Tells one term from another. Unlike the end, which across a reboot follows from two clocks, it is the same whenever it is asked.
+    pub(super) fn mark(&self) -> String {
+        format!("{}+{:?}", self.begun, self.seconds)
+    }
+
     /// Nanoseconds on the kernel's clock at which it ends; `None` for never.
     pub fn end(&self, clock: &Clock) -> Option<u64> {
         let length = self.seconds?.saturating_mul(SECOND);

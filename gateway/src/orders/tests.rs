@@ -216,6 +216,53 @@ fn a_term_counts_on_the_kernels_clock_and_across_reboots_by_the_wall() {
     assert_eq!(Term::new(&clock(0), None).end(&clock(5)), None);
 }
 
+/// What is laid is the same at each look, also where its term began before the machine was started anew.
+#[test]
+fn a_reboot_does_not_have_everything_laid_anew_at_each_look() {
+    let mut orders = grant("ct-2", 3600, 0);
+    let mut isolated = quarantine(Target::Device("ct-1".to_owned()), &[]).quarantines.remove(0);
+    isolated.term = Term::new(&clock(0), Some(3600));
+    orders.quarantines.push(isolated);
+    let term = Term::new(&clock(0), Some(3600));
+    let broken = BreakGlass {
+        id: 3,
+        segment: "beta".to_owned(),
+        reason: "fire".to_owned(),
+        by: "root".to_owned(),
+        term,
+        ended: None,
+    };
+    orders.break_glass.push(broken);
+    let look = |nanoseconds| Clock {
+        boot: "next".to_owned(),
+        unix: TUESDAY + 200_000,
+        kernel: 7 * SECOND + nanoseconds,
+    };
+    let basis = |orders: &Orders, nanoseconds| lay(policy(), orders, &look(nanoseconds)).basis;
+    assert_eq!(basis(&orders, 0), basis(&orders, 999));
+    let mut longer = orders.clone();
+    longer.quarantines[0].term = Term::new(&look(0), Some(7200));
+    assert_ne!(basis(&orders, 0), basis(&longer, 0));
+}
+
+/// An access that is always open does not close some day because nothing was laid anew.
+#[test]
+fn a_window_of_the_whole_week_is_laid_anew_before_it_ends() {
+    let mut always = policy();
+    for rule in &mut always.rules {
+        if let Some(limits) = &mut rule.limits
+            && let Some(window) = &mut limits.window
+        {
+            (window.days, window.from, window.to) = ((0..7).collect(), 0, 24 * 60);
+        }
+    }
+    let laid = lay(always, &Orders::default(), &clock(0));
+    let stale = laid.stale.unwrap();
+    assert!(stale > clock(50 * 86_400).kernel, "{stale}");
+    let end = laid.policy.conditions[0].intervals.last().unwrap().1;
+    assert!(stale < end, "{stale} {end}");
+}
+
 #[test]
 fn what_is_over_goes_and_broken_glass_waits_for_its_review() {
     let mut orders = quarantine(Target::Device("ct-1".to_owned()), &[]);
