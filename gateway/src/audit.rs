@@ -90,6 +90,7 @@ pub struct Log {
     directory: PathBuf,
     file: File,
     head: Head,
+    is_doubtful: bool,
 }
 
 impl Log {
@@ -109,7 +110,7 @@ impl Log {
             file.set_len(end.length).map_err(failed("cannot mend", &path))?;
             file.sync_all().map_err(failed("cannot write", &path))?;
         }
-        let mut log = Self { directory: directory.to_owned(), file, head: end };
+        let mut log = Self { directory: directory.to_owned(), file, head: end, is_doubtful: false };
         let known = read_head(directory)?;
         if known.as_ref().is_none_or(|known| known.number <= log.head.number) {
             log.keep_head()?;
@@ -124,8 +125,7 @@ impl Log {
     /// Adds an entry; it is on disk when this returns.
     ///
     /// # Errors
-    /// Where it cannot be written: nothing was added then, unless it could not be taken off again either. Open the log anew before the
-    /// next entry, which then follows what stands there.
+    /// Where it cannot be written: nothing was added then, unless it [could not be taken off again](Self::is_doubtful) either.
     pub fn add(
         &mut self,
         at: u64,
@@ -151,7 +151,7 @@ impl Log {
         let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
             // Half an entry must not stand in the way of the next one.
-            let _ = self.file.set_len(self.head.length);
+            self.is_doubtful = self.file.set_len(self.head.length).is_err();
             return Err(failed("cannot write", &path)(error));
         }
         let length = self.head.length + line.len() as u64;
@@ -162,10 +162,17 @@ impl Log {
                 self.head = before;
                 // The file may be there already, and only the directory could not be written.
                 let _ = self.keep_head();
+            } else {
+                self.is_doubtful = true;
             }
             return Err(error);
         }
         Ok(&self.head)
+    }
+
+    /// An entry could neither be added nor taken off again: what stands is to be read anew before the next one.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful
     }
 
     /// The last entry.

@@ -253,19 +253,26 @@ fn a_quarantine_survives_new_policies_and_restarts() {
     setting.call(&["quarantine", "add", "ct-1", "--reason", "worm", "--yes"]).unwrap();
     service.kill().unwrap();
     fs::write(setting.state().join("orders.json"), "{").unwrap();
-    for _ in 0..2 {
+    for is_broken in [false, true] {
+        if is_broken {
+            fs::write(directory.join("broken.yaml"), "flows: [").unwrap();
+        }
         let service = setting.start(&directory).unwrap();
         let status = setting.command(&["status"]).output().unwrap();
         let said = String::from_utf8(status.stdout).unwrap();
         assert!(
             status.status.code() == Some(1)
-                && said.contains("could not be read at a start and are NOT in force"),
+                && said.contains("could not be read at a start: they are NOT kept"),
             "{said}"
         );
+        thread::sleep(Duration::from_secs(3));
+        passes(false, "what was laid of them stays");
         service.kill().unwrap();
     }
+    fs::remove_file(directory.join("broken.yaml")).unwrap();
     fs::remove_file(setting.state().join("orders.json.unreadable")).unwrap();
     let service = setting.start(&directory).unwrap();
     assert_eq!(setting.command(&["status"]).output().unwrap().status.code(), Some(0));
+    passes(true, "somebody has looked at them");
     drop(service);
 }

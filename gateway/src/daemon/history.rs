@@ -157,12 +157,13 @@ fn prune(state: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// When the text of a generation came into force, in milliseconds since 1970: before the first generation of a run of the same text.
-pub(super) fn came(state: &Path, current: u32) -> Option<u64> {
+/// When the text with this hash was left for another one, the last time up to generation `current`: in milliseconds since 1970,
+/// before anything of the other one was done. `None` where it is in force, and where that is not known.
+pub(super) fn left(state: &Path, current: u32, hash: &str) -> Option<u64> {
     let past = generations(state);
-    let at = past.iter().position(|it| it.generation == current)?;
-    let run = past[..=at].iter().rev().take_while(|it| it.policy_hash == past[at].policy_hash);
-    run.last().map(|first| first.applied_at.saturating_sub(first.took_ms))
+    let past = &past[..past.partition_point(|it| it.generation <= current)];
+    let at = past.iter().rposition(|it| it.policy_hash == hash)?;
+    past.get(at + 1).map(|other| other.applied_at.saturating_sub(other.took_ms))
 }
 
 /// Changes the record of a generation, if there is one.
@@ -268,8 +269,11 @@ mod tests {
         let before = back(&past, 1200, 1).unwrap().generation;
         assert_eq!(before, 2);
         assert!(text(state.path(), before).is_dir() && text(state.path(), 1).is_dir());
-        assert_eq!(came(state.path(), 1200), Some(past[2].applied_at - 5));
-        assert_eq!(came(state.path(), 2), Some(1995));
+        let left = |current, hash| left(state.path(), current, hash);
+        assert_eq!(left(1200, "second"), Some(past[2].applied_at - 5));
+        assert_eq!(left(1200, "first"), Some(1995), "with all that came since");
+        assert_eq!((left(1200, "third"), left(1, "first"), left(1200, "other")), (None, None, None));
+        assert_eq!(left(9999, "second"), Some(past[2].applied_at - 5), "the latest has no record");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Changes that go back unless somebody confirms them, and going back by hand.
 
+use std::fs;
 use std::net::{Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::thread;
@@ -19,7 +20,7 @@ fn wider(ward: &Ward) -> PathBuf {
     let directory = ward.hospital.run().directory().join("wider");
     policy::copy(&policy::hospital(), &directory).unwrap();
     let flow = "flows: [{ name: more, from: viewers, to: lis, services: https }]\n";
-    std::fs::write(directory.join("more.yaml"), flow).unwrap();
+    fs::write(directory.join("more.yaml"), flow).unwrap();
     directory
 }
 
@@ -145,7 +146,7 @@ fn going_back_by_hand() {
     // A change that waits is taken back by the same word.
     ward.setting.call(&["rollback", "--to", "1"]).unwrap();
     apply(&ward, &directory, "5m");
-    assert_eq!(policy_of(&ward), (6, second));
+    assert_eq!(policy_of(&ward), (6, second.clone()));
     ward.setting.call(&["rollback"]).unwrap();
     assert_eq!(policy_of(&ward), (7, first));
     assert!(ward.status()["unconfirmed"].is_null());
@@ -165,6 +166,11 @@ fn going_back_by_hand() {
     assert_eq!(done, 8, "{log}");
     let verified = ward.setting.call(&["audit", "verify"]).unwrap();
     assert!(verified.starts_with("the log is whole"), "{verified}");
+    // Of generations with one text the latest keep it.
+    ward.setting.call(&["rollback"]).unwrap();
+    fs::remove_dir_all(ward.setting.state().join("history/2/policy")).unwrap();
+    ward.setting.call(&["rollback", "--to", "2"]).unwrap();
+    assert_eq!(policy_of(&ward).1, second);
     drop(service);
 }
 

@@ -1,7 +1,7 @@
 //! Policies into force: asked for, found in force, fallen back to.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{error, info, warn};
 
@@ -12,11 +12,11 @@ use super::super::prepare::{PrepareError, Prepared, Text};
 use super::super::repository::Allowed;
 use super::super::review::Plan;
 use super::super::status::LastApply;
-use super::super::{binary, standby};
+use super::super::{binary, clock, standby};
 use super::error::{ChangeError, Obstacle, chain};
 use super::follow::Wish;
 use super::{How, Service, lock, milliseconds, unix_now};
-use crate::dataplane::{self, Reconciled, Record};
+use crate::dataplane::{self, Active, Reconciled, Record};
 use crate::policy::Selection;
 
 impl Service {
@@ -244,12 +244,8 @@ impl Service {
         let applied = self
             .with_dataplane(|dataplane| match how.cause {
                 Cause::NotConfirmed | Cause::Rollback => {
-                    let active = dataplane.active();
-                    let came = active.and_then(|active| {
-                        history::came(&self.settings.dataplane.state_dir, active.generation)
-                    });
-                    let came = came.or(active.map(|active| active.record.applied_at)).unwrap_or_default();
-                    dataplane.put_back(&prepared.image, record, UNIX_EPOCH + Duration::from_millis(came))
+                    let since = self.left(dataplane.active(), &record.policy_hash);
+                    dataplane.put_back(&prepared.image, record, since)
                 }
                 Cause::Start | Cause::Apply | Cause::Commit | Cause::Addresses | Cause::Orders => {
                     dataplane.apply(&prepared.image, record)
@@ -299,6 +295,16 @@ impl Service {
         Ok(change)
     }
 
+    /// When the policy of this hash was left for what is in force now. Where nobody knows, and where that was before the machine
+    /// was started, so that all programs are younger: now.
+    fn left(&self, active: Option<&Active>, hash: &str) -> SystemTime {
+        let started = u64::try_from(clock::now().beginning()).unwrap_or_default();
+        let left = active
+            .and_then(|active| history::left(&self.settings.dataplane.state_dir, active.generation, hash))
+            .filter(|left| *left > started);
+        left.map_or_else(SystemTime::now, |left| UNIX_EPOCH + Duration::from_millis(left))
+    }
+
     /// Writes the record of a generation that came into force: for people, so that nothing depends on it.
     fn record(&self, prepared: &Prepared, change: &Change, kept: Kept, how: How) {
         let state = &self.settings.dataplane.state_dir;
@@ -327,12 +333,13 @@ impl Service {
     /// by this binary for the addresses that the gateway has, on every interface.
     fn is_in_force(&self, prepared: &Prepared) -> Result<Option<u32>, ChangeError> {
         let hash = &prepared.image.manifest.hash;
+        let are_lost = self.are_orders_lost();
         let same = |record: &Record| {
             record.policy_hash == *hash
                 && record.binary == binary::identity(self.settings.dataplane.trace)
                 // Another commit of a repository with the same text for this gateway changes nothing here.
                 && (record.commit == prepared.text.commit || prepared.text.about.is_some())
-                && record.orders == prepared.laying.basis
+                && (record.orders == prepared.laying.basis || are_lost)
                 && Path::new(&record.source) == prepared.text.source
         };
         self.with_dataplane(|dataplane| {

@@ -230,12 +230,18 @@ impl Service {
         let record = self.with_dataplane(|dataplane| dataplane.active().map(|active| active.record.clone()));
         if let Ok(Some(record)) = record {
             let laying = &mut prepared.laying;
-            if record.orders != laying.basis {
+            if record.orders != laying.basis && !self.are_orders_lost() {
                 laying.stale = Some(0);
             }
             laying.beginning = laying.beginning.map(|_| record.beginning.unwrap_or_default());
         }
         self.hold(prepared);
+    }
+
+    /// The orders could not be read, and nobody gave others since: what is laid of them stays as long as nothing else comes.
+    fn are_orders_lost(&self) -> bool {
+        let is_empty = *lock(&self.orders) == Orders::default();
+        is_empty && order_book::set_aside(&self.settings.dataplane.state_dir).is_some()
     }
 
     fn tell_names(&self) {

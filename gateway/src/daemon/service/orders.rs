@@ -231,25 +231,22 @@ impl Service {
 
     fn try_note(&self, by: &str, action: &str, outcome: &str, detail: Value) -> Result<(), String> {
         let mut log = lock(&self.audit_log);
-        if log.is_none() {
-            *log = audit::Log::open(&self.settings.dataplane.state_dir).ok();
-        }
-        let added = match log.as_mut() {
-            Some(log) => {
-                log.add(super::unix_now(), by, action, outcome, detail).map_err(|error| chain(&error))
-            }
-            None => Err("it cannot be opened".to_owned()),
+        let opened = match log.take_if(|log| !log.is_doubtful()) {
+            Some(log) => Ok(log),
+            None => audit::Log::open(&self.settings.dataplane.state_dir),
         };
+        let added = opened.and_then(|opened| {
+            let opened = log.insert(opened);
+            opened.add(super::unix_now(), by, action, outcome, detail).cloned()
+        });
         match added {
             Ok(head) => {
                 info!(number = head.number, hash = head.hash, action, outcome, "audited");
                 Ok(())
             }
             Err(error) => {
-                // The disk knows what stands there now: it is read again before the next one.
-                *log = None;
                 self.metrics.orders.audit_failures.inc();
-                Err(error)
+                Err(chain(&error))
             }
         }
     }

@@ -49,8 +49,8 @@ impl Service {
         status.trouble.clone_from(&memory.trouble);
         if let Some(aside) = order_book::set_aside(&self.settings.dataplane.state_dir) {
             status.trouble.push(format!(
-                "quarantines, grants and broken glass could not be read at a start and are NOT in force: look at {0}, order \
-                 again what is missing, and remove it: rm {0}",
+                "quarantines, grants and broken glass could not be read at a start: they are NOT kept, and what is still laid \
+                 goes with the next change; look at {0}, order again what is missing, and remove it: rm {0}",
                 aside.display()
             ));
         }

@@ -67,7 +67,7 @@ impl Service {
             None => history::back(&past, current, back as usize),
         };
         let target = target.ok_or(Obstacle::NoSuchGeneration)?;
-        let prepared = self.kept_text(target)?;
+        let prepared = self.kept_text(&past, target)?;
         if lock(&self.memory).unconfirmed.is_some() {
             self.forget_unconfirmed();
             self.note(current, Confirmed::WentBack);
@@ -80,11 +80,11 @@ impl Service {
         Ok(change)
     }
 
-    fn kept_text(&self, target: &Generation) -> Result<Prepared, ChangeError> {
-        let directory = history::text(&self.settings.dataplane.state_dir, target.generation);
-        if !directory.is_dir() {
-            return Err(Obstacle::NoSuchGeneration.into());
-        }
+    fn kept_text(&self, past: &[Generation], target: &Generation) -> Result<Prepared, ChangeError> {
+        // Of many generations with the same text the latest have it still.
+        let same = past.iter().rev().filter(|it| it.policy_hash == target.policy_hash);
+        let mut texts = same.map(|it| history::text(&self.settings.dataplane.state_dir, it.generation));
+        let directory = texts.find(|directory| directory.is_dir()).ok_or(Obstacle::NoSuchGeneration)?;
         let text = Text::read(&directory, &Selection::Everything)?;
         let Generation { source, commit, about, .. } = target.clone();
         let text = Text { source: source.into(), commit, about, ..text };
