@@ -85,7 +85,8 @@ impl Dataplane {
         let lenient = laid_anew || back_since.is_some();
         let links = Links::read(&self.pins)?;
         let (targets, missing) = attach::survey(&links, &image.manifest, lenient)?;
-        let renamed = links.renamed(&missing, &targets);
+        let earlier = self.force.as_ref().map(|force| force.earlier.clone()).unwrap_or_default();
+        let renamed = links.renamed(&missing, &targets, &earlier);
         if !laid_anew {
             targets
                 .iter()
@@ -102,6 +103,7 @@ impl Dataplane {
             record,
             places: image.places.iter().map(Into::into).collect(),
             addresses,
+            earlier: links.earlier_names(&targets, &renamed, earlier),
         };
         let result = self.put_in_force(image, description, &links, (&targets, &renamed), began, lenient);
         let (force, journal) = match result {
@@ -242,19 +244,26 @@ impl Dataplane {
             }
         };
         let mut journal = Journal::default();
-        for target in targets {
-            let mode = self.options.xdp_mode;
-            let converged = attach::converge(&self.pins, links, target, &programs, mode, &mut journal);
-            if let Err(error) = converged {
-                match (&self.force, before) {
-                    (Some(force), _) => shared.put_in_force(force.generation.judge())?,
-                    (None, Ok(Some(before))) => shared.put_in_force(before.as_fd())?,
-                    (None, _) => shared.put_none_in_force()?,
+        let mode = self.options.xdp_mode;
+        let converged = targets.iter().try_for_each(|target| {
+            match attach::converge(&self.pins, links, target, &programs, mode, &mut journal) {
+                // Since they were looked at: as if it had been missing then.
+                Err(error) if lenient && target.is_gone() => {
+                    tracing::warn!(%error, interface = target.name, "an interface went away");
+                    Ok(())
                 }
-                journal.undo();
-                // What it counted meanwhile is counted, and its pins removed, by the next clean-up.
-                return Err(error);
+                result => result,
             }
+        });
+        if let Err(error) = converged.and_then(|()| links.name_pins(&self.pins, renamed, &mut journal)) {
+            match (&self.force, before) {
+                (Some(force), _) => shared.put_in_force(force.generation.judge())?,
+                (None, Ok(Some(before))) => shared.put_in_force(before.as_fd())?,
+                (None, _) => shared.put_none_in_force()?,
+            }
+            journal.undo();
+            // What it counted meanwhile is counted, and its pins removed, by the next clean-up.
+            return Err(error);
         }
         let active = Active {
             generation: number,
@@ -262,8 +271,8 @@ impl Dataplane {
             record: description.record,
             anonymous: false,
         };
-        let (places, addresses) = (description.places, description.addresses);
-        Ok((Force { shared, generation, active, places, addresses }, journal))
+        let Description { places, addresses, earlier, .. } = description;
+        Ok((Force { shared, generation, active, places, addresses, earlier }, journal))
     }
 
     fn load(&self, image: &Image, number: u32, places: &[(PlaceKey, Place)]) -> Result<(), DataplaneError> {
@@ -338,7 +347,12 @@ pub(super) fn forwarding(
 fn settle_offloads(targets: &[Target], mode: XdpMode) -> Result<Vec<(String, &'static str)>, DataplaneError> {
     let mut offloads = Vec::new();
     for target in targets {
-        offloads.extend(offload::settle(target, target.mode(mode))?);
+        match offload::settle(target, target.mode(mode)) {
+            Ok(off) => offloads.extend(off),
+            // Attaching tells what becomes of it.
+            Err(_) if target.is_gone() => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(offloads)
 }

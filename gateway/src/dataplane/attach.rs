@@ -41,6 +41,11 @@ impl Target {
         links.chain([self.name.clone()]).collect()
     }
 
+    /// Whether there is no such device any more, or another one by that name.
+    pub(super) fn is_gone(&self) -> bool {
+        if_nametoindex(self.name.as_str()) != Ok(self.ifindex)
+    }
+
     /// Whether its packets begin at the IP header.
     pub(super) fn is_bare(&self) -> bool {
         self.link == Link::Bare
@@ -116,6 +121,8 @@ pub(super) struct Journal {
     steps: Vec<Step>,
     /// Interfaces that were attached anew.
     pub(super) attached: Vec<String>,
+    /// Interfaces that are known by another name now: before and after.
+    pub(super) renamed: Vec<(String, String)>,
 }
 
 enum Step {
@@ -148,7 +155,7 @@ impl Journal {
 
 /// An attached program, as the kernel sees it.
 pub(super) struct Live {
-    /// Name of the interface when its policy was last put in force there.
+    /// What the policy in force calls the interface.
     pub(super) interface: String,
     hook: Hook,
     path: PathBuf,
@@ -174,6 +181,21 @@ impl Live {
             (Some(link), info.ifindex, info.program)
         };
         Ok(Self { interface, hook, path, link, ifindex, program })
+    }
+
+    /// Pins it by the name that the policy has for its interface, by which it is known where that is renamed.
+    fn name_pin(&self, pins: &Pins, name: &str, journal: &mut Journal) -> Result<(), DataplaneError> {
+        if self.interface == name {
+            return Ok(());
+        }
+        let path = pins.link(name, self.ifindex, self.hook);
+        pins::unpin(&path)?;
+        fs::rename(&self.path, &path).map_err(DataplaneError::io("cannot rename the pin", &self.path))?;
+        if self.hook == Hook::Xdp {
+            journal.renamed.push((self.interface.clone(), name.to_owned()));
+        }
+        journal.steps.push(Step::Renamed { from: self.path.clone(), to: path });
+        Ok(())
     }
 
     /// When it was attached; a pin that is renamed keeps its time.
@@ -227,8 +249,8 @@ impl Links {
         })
     }
 
-    /// Interfaces with an XDP program, by index, as they were called when it was attached. The links of a bond are
-    /// called as the bond is, for which they receive.
+    /// Interfaces with an XDP program, by index, as the policy calls them. The links of a bond are called as the bond is, for which
+    /// they receive.
     pub(super) fn names(self) -> BTreeMap<u32, String> {
         let devices = devices::list().unwrap_or_default();
         let mut names = BTreeMap::new();
@@ -251,24 +273,74 @@ impl Links {
         self.find(ifindex, Hook::Xdp)?.since()
     }
 
-    /// Interfaces that were called like one of `missing` when their policy was put in force there, and have another name now, which
-    /// is none that the policy names. The programs run there still.
-    pub(super) fn renamed(&self, missing: &[String], targets: &[Target]) -> Vec<Renamed> {
+    /// Interfaces that a policy called like one of `missing`, and that have another name now, which is none that the policy names:
+    /// by their pins, else by the names that they had under an `earlier` policy, the latest last. The programs run there still.
+    pub(super) fn renamed(
+        &self,
+        missing: &[String],
+        targets: &[Target],
+        earlier: &[EarlierName],
+    ) -> Vec<Renamed> {
         let is_target =
             |ifindex| targets.iter().any(|it| it.ifindex == ifindex || it.links.contains(&ifindex));
-        let live = self.0.iter().filter(|live| live.hook == Hook::Xdp && live.ifindex != 0);
-        let renamed: Vec<&Live> =
-            live.filter(|live| missing.contains(&live.interface) && !is_target(live.ifindex)).collect();
-        if renamed.is_empty() {
-            return Vec::new();
+        let free = |live: &&Live| live.hook == Hook::Xdp && live.ifindex != 0 && !is_target(live.ifindex);
+        let devices = if missing.is_empty() { BTreeMap::new() } else { devices::list().unwrap_or_default() };
+        let mut renamed: Vec<Renamed> = Vec::new();
+        let mut take = |name: &String, ifindex: u32| {
+            if renamed.iter().all(|it| it.ifindex != ifindex && it.name != *name) {
+                let links = devices::links(&devices, ifindex);
+                renamed.push(Renamed { name: name.clone(), ifindex, links });
+            }
+        };
+        for live in self.0.iter().filter(free).filter(|live| missing.contains(&live.interface)) {
+            take(&live.interface, live.ifindex);
         }
-        let devices = devices::list().unwrap_or_default();
-        let renamed = renamed.into_iter().map(|live| Renamed {
-            name: live.interface.clone(),
-            ifindex: live.ifindex,
-            links: devices::links(&devices, live.ifindex),
-        });
-        renamed.collect()
+        for (name, ifindex) in earlier.iter().rev().filter(|(name, _)| missing.contains(name)) {
+            if self.0.iter().filter(free).any(|live| live.ifindex == *ifindex) {
+                take(name, *ifindex);
+            }
+        }
+        renamed
+    }
+
+    /// The names that interfaces had so far, where they are called otherwise now: behind those of `earlier`, as far as there are
+    /// such interfaces still.
+    pub(super) fn earlier_names(
+        &self,
+        targets: &[Target],
+        renamed: &[Renamed],
+        mut earlier: Vec<EarlierName>,
+    ) -> Vec<EarlierName> {
+        let live = || self.0.iter().filter(|live| live.hook == Hook::Xdp && live.ifindex != 0);
+        earlier.retain(|(_, ifindex)| live().any(|live| live.ifindex == *ifindex));
+        let targets = targets.iter().map(|it| (&it.name, it.ifindex));
+        let now: BTreeMap<u32, &String> = targets
+            .chain(renamed.iter().map(|it| (&it.name, it.ifindex)))
+            .map(|(name, index)| (index, name))
+            .collect();
+        for live in live() {
+            let before = (live.interface.clone(), live.ifindex);
+            if now.get(&live.ifindex).is_some_and(|name| **name != live.interface) {
+                earlier.retain(|it| *it != before);
+                earlier.push(before);
+            }
+        }
+        earlier
+    }
+
+    /// Pins what runs on renamed interfaces by the names that the policy has for them.
+    pub(super) fn name_pins(
+        &self,
+        pins: &Pins,
+        renamed: &[Renamed],
+        journal: &mut Journal,
+    ) -> Result<(), DataplaneError> {
+        for live in &self.0 {
+            if let Some(renamed) = renamed.iter().find(|it| it.ifindex == live.ifindex) {
+                live.name_pin(pins, &renamed.name, journal)?;
+            }
+        }
+        Ok(())
     }
 
     /// Names of the interfaces with programs that are none of these.
@@ -298,6 +370,9 @@ impl Links {
         Ok(detached)
     }
 }
+
+/// A name that an interface had, and its index.
+pub(super) type EarlierName = (String, u32);
 
 /// An interface that is enforced and was renamed.
 pub(super) struct Renamed {
@@ -383,20 +458,14 @@ pub(super) fn converge(
             hint: hint(hook, mode, &source),
             source,
         };
-        let path = pins.link(&target.name, target.ifindex, hook);
         if let Some(live) = links.find(target.ifindex, hook) {
             if live.program != program.id {
                 journal.steps.extend(live.replace(program).map_err(failed)?);
             }
-            if live.interface != target.name {
-                // By this name it is known where it is renamed again.
-                pins::unpin(&path)?;
-                fs::rename(&live.path, &path)
-                    .map_err(DataplaneError::io("cannot rename the pin", &live.path))?;
-                journal.steps.push(Step::Renamed { from: live.path.clone(), to: path });
-            }
+            live.name_pin(pins, &target.name, journal)?;
             continue;
         }
+        let path = pins.link(&target.name, target.ifindex, hook);
         // What is left of an interface that is gone and had the same index.
         pins::unpin(&path)?;
         if hook == Hook::Egress && programs.exit == Exit::Clsact {

@@ -62,7 +62,7 @@ pub use state::Record;
 pub(crate) use state::replace as replace_file;
 pub use trace::TraceLog;
 
-use attach::Links;
+use attach::{EarlierName, Links};
 use counters::Counts;
 use generation::Generation;
 use ledger::Ledger;
@@ -167,6 +167,7 @@ struct Force {
     active: Active,
     places: Vec<StoredPlace>,
     addresses: Vec<IpAddr>,
+    earlier: Vec<EarlierName>,
 }
 
 /// The part of [`Dataplane::open`] that takes more rights than the rest: checks kernel and process, and mounts a BPF
@@ -341,7 +342,7 @@ fn adopt(pins: &Pins, options: &Options) -> Result<(Option<Force>, bool), Datapl
     let description = Description::read(&options.state_dir, number);
     let anonymous = description.is_none();
     let description = description.unwrap_or_else(|| Description::nameless(number));
-    let Description { manifest, record, places, addresses, .. } = description;
+    let Description { manifest, record, places, addresses, earlier, .. } = description;
     let active = Active { generation: number, manifest, record, anonymous };
-    Ok((Some(Force { shared, generation, active, places, addresses }), true))
+    Ok((Some(Force { shared, generation, active, places, addresses, earlier }), true))
 }

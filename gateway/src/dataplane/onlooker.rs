@@ -73,7 +73,7 @@ impl Onlooker {
         &self.addresses
     }
 
-    /// The name that an enforced interface had when it was attached.
+    /// What the policy calls an enforced interface.
     pub fn interface(&self, ifindex: u32) -> Option<&str> {
         self.interfaces.get(&ifindex).map(String::as_str)
     }

@@ -11,8 +11,8 @@
 //! On kernels without tcx there is no link at the exit: a directory of that name says that there is a classifier
 //! (`clsact`), which stays with the interface by itself.
 //!
-//! A link is known by the index of its interface; the name beside it is the one that the interface
-//! had when it was attached. The BPF filesystem allows no dots in names (kernel/bpf/inode.c, `bpf_lookup`); interface names
+//! A link is known by the index of its interface; the name beside it is the one that the policy
+//! has for it. The BPF filesystem allows no dots in names (kernel/bpf/inode.c, `bpf_lookup`); interface names
 //! may have them, so they are escaped.
 
 use std::fs;
@@ -158,7 +158,7 @@ impl Pins {
 /// What stands in the directory of links.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Attachment {
-    /// Name of the interface when it was attached.
+    /// What the policy calls the interface.
     pub(super) interface: String,
     pub(super) hook: Hook,
     pub(super) path: PathBuf,

@@ -11,6 +11,8 @@ use super::{Dataplane, local_addresses, object, offload};
 pub struct Reconciled {
     /// Interfaces that were attached anew: they had been made anew, or their link was gone.
     pub attached: Vec<String>,
+    /// Interfaces that another one's name was given to, which are what the policy says of that name now: name before and name now.
+    pub renamed: Vec<(String, String)>,
     /// Interfaces of the policy that do not exist.
     pub missing: Vec<String>,
     /// Interfaces that could not be attached, and why.
@@ -36,7 +38,8 @@ impl Dataplane {
         reconciled.missing = missing;
 
         let links = Links::read(&self.pins)?;
-        let places = apply::placed(&force.places, &targets, &links.renamed(&reconciled.missing, &targets));
+        let renamed = links.renamed(&reconciled.missing, &targets, &force.earlier);
+        let places = apply::placed(&force.places, &targets, &renamed);
         if force.active.manifest.forwarding {
             let forwarding = apply::forwarding(&force.active.manifest, &places, &targets)?;
             force.generation.set_forwarding(&forwarding)?;
@@ -52,7 +55,9 @@ impl Dataplane {
         let Some(programs) = self.programs()? else { return Ok(reconciled) };
         let converged = links.are_converged(&targets, &programs);
         // A link that joins a bond runs its programs at once.
-        if !converged || targets.iter().any(|target| !target.links.is_empty()) {
+        let has_bond = targets.iter().any(|target| !target.links.is_empty())
+            || renamed.iter().any(|renamed| !renamed.links.is_empty());
+        if !converged || has_bond {
             force.generation.set_places(&places)?;
         }
         let mut journal = Journal::default();
@@ -66,7 +71,7 @@ impl Dataplane {
                 reconciled.failed.push((target.name.clone(), error));
             }
         }
-        reconciled.attached = journal.attached;
+        (reconciled.attached, reconciled.renamed) = (journal.attached, journal.renamed);
         // A policy that came while an interface was missing left programs where it names none.
         if reconciled.missing.is_empty() && !links.others(&targets, &[]).is_empty() {
             Links::read(&self.pins)?.detach_others(&targets, &[], None)?;

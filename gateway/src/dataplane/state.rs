@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use gateway_common::place::{Place, PlaceKey};
 use serde::{Deserialize, Serialize};
 
+use super::attach::EarlierName;
 use super::error::DataplaneError;
 use crate::compile::image::{Manifest, NamedPlace};
 
@@ -52,6 +53,9 @@ pub(super) struct Description {
     pub(super) places: Vec<StoredPlace>,
     /// The gateway's addresses when it was applied.
     pub(super) addresses: Vec<IpAddr>,
+    /// What earlier policies called interfaces that have other names by now, for whoever goes back to one of them.
+    #[serde(default)]
+    pub(super) earlier: Vec<EarlierName>,
 }
 
 /// A [`NamedPlace`] on disk.
@@ -138,6 +142,7 @@ impl Description {
             record: Record::default(),
             places: Vec::new(),
             addresses: Vec::new(),
+            earlier: Vec::new(),
         }
     }
 

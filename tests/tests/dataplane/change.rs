@@ -45,6 +45,29 @@ fn an_interface_that_cannot_be_attached_leaves_everything_as_it_was() {
     });
 }
 
+/// Also the names by which interfaces are known.
+#[test]
+fn a_change_that_fails_leaves_the_name_of_a_renamed_interface() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let known = || names(&place.options().pin_root.join("links"));
+        let before = known();
+        for command in ["link set m0 down", "link set m0 name m9", "link set m9 up"] {
+            ip(command);
+        }
+        let mut policy = clinic::policy(&[104]);
+        policy.interfaces[0].name = "m9".to_owned();
+        let mut loopback = policy.interfaces[1].clone();
+        loopback.name = "lo".to_owned();
+        policy.interfaces.push(loopback);
+        let image = clinigate::compile::compile(&policy).unwrap();
+        dataplane.apply(&image, record("second")).unwrap_err();
+        assert_eq!(known(), before);
+        assert!(before.iter().any(|pin| pin.starts_with("m0@")), "{before:?}");
+    });
+}
+
 #[test]
 fn the_first_apply_that_fails_leaves_nothing() {
     place::run(|place| {

@@ -60,6 +60,26 @@ fn a_classifier_that_somebody_took_off_is_put_back() {
 }
 
 #[test]
+fn a_classifier_is_known_by_the_new_name_of_its_interface() {
+    place::run(|place| {
+        let mut dataplane = Dataplane::open(options(place)).unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        for command in ["link set m0 down", "link set m0 name m9", "link set m9 up"] {
+            ip(command);
+        }
+        let mut policy = clinic::policy(&[104]);
+        policy.interfaces[0].name = "m9".to_owned();
+        dataplane.apply(&clinigate::compile::compile(&policy).unwrap(), record("second")).unwrap();
+        assert_eq!(classifiers("m9").len(), 1, "in its place, not beside it");
+        let notes = place::names(&place.options().pin_root.join("links"));
+        assert!(notes.len() == 4 && notes.iter().all(|note| !note.starts_with("m0@")), "{notes:?}");
+        drop(dataplane);
+        assert_eq!(detach(&options(place)).unwrap().interfaces, ["a0", "m9"]);
+        assert!(classifiers("m9").is_empty());
+    });
+}
+
+#[test]
 fn classifiers_of_others_stay() {
     place::run(|place| {
         let tc = |arguments: &[&str]| Command::new("tc").args(arguments).status().unwrap().success();

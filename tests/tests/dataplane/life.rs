@@ -210,6 +210,23 @@ fn an_interface_may_be_renamed_again_and_again() {
         rename("m9", "m8");
         dataplane.apply(&second, record("second")).unwrap();
         assert_eq!(passed(place, "m0-p", "m8"), (1, 0), "in the same segment");
+        // Whoever goes back has it by its first name, with the first policy; and forward again.
+        for (image, source) in [(clinic::image(&[104]), "first"), (second.clone(), "second")] {
+            let back = dataplane.put_back(&image, record(source), SystemTime::now()).unwrap();
+            assert!(back.detached.is_empty(), "{back:?}");
+            let pins = names(&place.options().pin_root.join("links"));
+            let name = if source == "first" { "m0@" } else { "m9@" };
+            assert_eq!(pins.iter().filter(|pin| pin.starts_with(name)).count(), 2, "{pins:?}");
+            assert_eq!(passed(place, "m0-p", "m8"), (1, 0), "under the {source}");
+            dataplane.apply(&image, record(source)).unwrap();
+            dataplane.reconcile().unwrap();
+            assert_eq!(passed(place, "m0-p", "m8"), (1, 0), "laid anew under the {source}");
+        }
+        drop(dataplane);
+        let mut dataplane = place.open().unwrap();
+        dataplane.put_back(&clinic::image(&[104]), record("first"), SystemTime::now()).unwrap();
+        assert_eq!(passed(place, "m0-p", "m8"), (1, 0), "by another controller");
+        dataplane.put_back(&second, record("second"), SystemTime::now()).unwrap();
         // Another one that gets the first name is not taken for it.
         place.add_interface("m9");
         assert_eq!(dataplane.reconcile().unwrap().attached, ["m9"]);

@@ -45,6 +45,13 @@ impl Service {
             self.tell_names();
             self.warn_of_generic_mode();
         }
+        for (before, now) in &reconciled.renamed {
+            warn!(
+                before,
+                now, "an interface was given another name of the policy, and is in that segment now"
+            );
+            self.tell_names();
+        }
         for (interface, feature) in &reconciled.offloads {
             warn!(interface, "turned off {feature} again: it hides frames from the programs");
         }
