@@ -47,8 +47,10 @@ pub struct Laying {
     pub basis: String,
     /// When it must be laid anew, in nanoseconds on the kernel's clock.
     pub stale: Option<u64>,
-    /// Milliseconds since 1970 at which the kernel's clock began, where windows depend on it.
+    /// Milliseconds since 1970 at which the kernel's clock began, where what is laid depends on it.
     pub beginning: Option<i64>,
+    /// Something else is laid: of orders that could not be read.
+    pub is_lost: bool,
 }
 
 /// A policy's text that has been found without mistakes.
@@ -190,11 +192,11 @@ impl Text {
         orders: &Orders,
         clock: &Clock,
     ) -> Result<Prepared, PrepareError> {
-        let Laid { policy, basis, stale, has_windows } =
+        let Laid { policy, basis, stale, follows_wall } =
             orders::lay(with_addresses(&self.policy, &addresses), orders, clock);
         let image = compile(&policy)?;
-        let beginning = has_windows.then(|| clock.beginning());
-        let laying = Laying { orders: orders.clone(), basis, stale, beginning };
+        let beginning = follows_wall.then(|| clock.beginning());
+        let laying = Laying { orders: orders.clone(), basis, stale, beginning, is_lost: false };
         Ok(Prepared { text: self, addresses, image, laying })
     }
 }

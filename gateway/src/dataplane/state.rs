@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use gateway_common::place::{Place, PlaceKey};
 use serde::{Deserialize, Serialize};
 
-use super::attach::EarlierName;
 use super::error::DataplaneError;
+use super::attach::EarlierName;
 use crate::compile::image::{Manifest, NamedPlace};
 
 /// Where a generation comes from.
@@ -37,9 +37,12 @@ pub struct Record {
     /// Tells apart what was laid over the policy; empty where nothing was.
     #[serde(default)]
     pub orders: String,
-    /// Milliseconds since 1970 at which the kernel's clock began, as the wall clock said then; where windows were laid.
+    /// Milliseconds since 1970 at which the kernel's clock began, as the wall clock said then; where what was laid depends on it.
     #[serde(default)]
     pub beginning: Option<i64>,
+    /// When it must be laid anew, in nanoseconds on the kernel's clock.
+    #[serde(default)]
+    pub stale: Option<u64>,
 }
 
 /// A pinned generation, described.

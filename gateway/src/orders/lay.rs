@@ -32,8 +32,8 @@ pub struct Laid {
     pub basis: String,
     /// When it must be laid anew, because windows come up that had no room: nanoseconds on the kernel's clock.
     pub stale: Option<u64>,
-    /// Windows were laid: it must be laid anew when the wall clock is set.
-    pub has_windows: bool,
+    /// Windows were laid, or terms that began before the machine was started: it must be laid anew when the wall clock is set.
+    pub follows_wall: bool,
 }
 
 impl Laid {
@@ -58,7 +58,7 @@ pub fn lay(policy: Policy, orders: &Orders, clock: &Clock) -> Laid {
         basis: Sha256::new(),
         laid: false,
         stale: None,
-        has_windows: false,
+        follows_wall: false,
         everything: None,
         policy,
     };
@@ -75,7 +75,7 @@ pub fn lay(policy: Policy, orders: &Orders, clock: &Clock) -> Laid {
         layer.break_glass(&broken.segment, &broken.term);
     }
     let basis = if layer.laid { format!("{:x}", layer.basis.finalize()) } else { String::new() };
-    Laid { policy: layer.policy, basis, stale: layer.stale, has_windows: layer.has_windows }
+    Laid { policy: layer.policy, basis, stale: layer.stale, follows_wall: layer.follows_wall }
 }
 
 /// The addresses that a quarantine isolates, on this policy.
@@ -105,7 +105,7 @@ struct Layer<'a> {
     basis: Sha256,
     laid: bool,
     stale: Option<u64>,
-    has_windows: bool,
+    follows_wall: bool,
     /// Index of the service of everything.
     everything: Option<usize>,
     policy: Policy,
@@ -122,7 +122,7 @@ impl Layer<'_> {
             let window = limits.window.as_ref().map(|window| {
                 let intervals = window::intervals(window, self.clock.unix, INTERVALS);
                 self.mark(&format!("{}{intervals:?}", rule.name));
-                self.has_windows = true;
+                self.follows_wall = true;
                 intervals
             });
             let window: Option<Vec<(u64, u64)>> = window.map(|intervals| {
@@ -145,7 +145,7 @@ impl Layer<'_> {
                     if end <= self.clock.kernel || to.is_empty() || held.is_empty() {
                         continue;
                     }
-                    self.mark(&format!("grant{}{}{}", grant.id, rule.name, grant.term.mark()));
+                    self.mark_term(&format!("grant{}{}", grant.id, rule.name), &grant.term);
                     let condition = self.condition(held);
                     self.policy.rules.push(Rule {
                         name: format!("{}@{}", rule.name, grant.device),
@@ -180,7 +180,7 @@ impl Layer<'_> {
             return;
         }
         let end = quarantine.term.end(self.clock).unwrap_or(NEVER);
-        self.mark(&format!("quarantine{}{addresses:?}{}", quarantine.id, quarantine.term.mark()));
+        self.mark_term(&format!("quarantine{}{addresses:?}", quarantine.id), &quarantine.term);
         let condition = self.condition(vec![(0, end)]);
         let word = quarantine.target.word();
         for kept in self.policy.kept.clone() {
@@ -226,10 +226,15 @@ impl Layer<'_> {
             return;
         };
         let id = u16::try_from(index).map_or(SegmentId::UNKNOWN, SegmentId);
-        self.mark(&format!("break-glass{name}{}", term.mark()));
+        self.mark_term(&format!("break-glass{name}"), term);
         let end = term.end(self.clock).unwrap_or(NEVER);
         let until = self.policy.break_glass.entry(id).or_default();
         *until = end.max(*until);
+    }
+
+    fn mark_term(&mut self, part: &str, term: &Term) {
+        self.mark(&format!("{part}{}", term.mark()));
+        self.follows_wall |= term.follows_wall(self.clock);
     }
 
     fn mark(&mut self, part: &str) {

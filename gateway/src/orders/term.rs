@@ -53,6 +53,11 @@ impl Term {
         format!("{}+{:?}", self.begun, self.seconds)
     }
 
+    /// Whether its end depends on what the wall clock says now.
+    pub(super) fn follows_wall(&self, clock: &Clock) -> bool {
+        self.seconds.is_some() && self.boot != clock.boot
+    }
+
     /// Nanoseconds on the kernel's clock at which it ends; `None` for never.
     pub fn end(&self, clock: &Clock) -> Option<u64> {
         let length = self.seconds?.saturating_mul(SECOND);

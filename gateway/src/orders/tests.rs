@@ -90,7 +90,7 @@ fn promise_9_a_window_is_open_in_it_alone() {
     assert_eq!(at(5 * 3600).0, Reason::NoFlow);
     // A week later, with the controller dead since.
     assert_eq!(at(7 * 86_400 + 3600).0, Reason::Flow);
-    assert!(laid.has_windows && laid.stale.unwrap() > clock(6 * 7 * 86_400).kernel, "eight are known");
+    assert!(laid.follows_wall && laid.stale.unwrap() > clock(6 * 7 * 86_400).kernel, "eight are known");
     // After them it stays closed.
     assert_eq!(at(9 * 7 * 86_400 + 3600).0, Reason::NoFlow);
 }
@@ -240,6 +240,9 @@ fn a_reboot_does_not_have_everything_laid_anew_at_each_look() {
     };
     let basis = |orders: &Orders, nanoseconds| lay(policy(), orders, &look(nanoseconds)).basis;
     assert_eq!(basis(&orders, 0), basis(&orders, 999));
+    let plain = resolve(vec![SourceFile::new("policy.yaml", POLICY.split("vendors:").next().unwrap())]);
+    let follows = |clock: &Clock| lay(plain.policy.clone().unwrap(), &orders, clock).follows_wall;
+    assert!(follows(&look(0)) && !follows(&clock(0)), "a clock that is set then moves its end");
     let mut longer = orders.clone();
     longer.quarantines[0].term = Term::new(&look(0), Some(7200));
     assert_ne!(basis(&orders, 0), basis(&longer, 0));

@@ -240,6 +240,7 @@ impl Service {
             tables: prepared.tables(),
             orders: prepared.laying.basis.clone(),
             beginning: prepared.laying.beginning,
+            stale: prepared.laying.stale,
         };
         let applied = self
             .with_dataplane(|dataplane| match how.cause {
@@ -299,9 +300,11 @@ impl Service {
     /// was started, so that all programs are younger: now.
     fn left(&self, active: Option<&Active>, hash: &str) -> SystemTime {
         let started = u64::try_from(clock::now().beginning()).unwrap_or_default();
-        let left = active
-            .and_then(|active| history::left(&self.settings.dataplane.state_dir, active.generation, hash))
-            .filter(|left| *left > started);
+        let known = active
+            .and_then(|active| history::left(&self.settings.dataplane.state_dir, active.generation, hash));
+        // Where the record could not be written, what is in force knows at least when it was laid itself.
+        let other = active.filter(|active| active.record.policy_hash != hash);
+        let left = known.or(other.map(|other| other.record.applied_at)).filter(|left| *left > started);
         left.map_or_else(SystemTime::now, |left| UNIX_EPOCH + Duration::from_millis(left))
     }
 

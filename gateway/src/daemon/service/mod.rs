@@ -52,6 +52,8 @@ pub(super) struct Service {
     memory: Mutex<Memory>,
     /// What was ordered over the policy.
     orders: Mutex<Orders>,
+    /// They could be neither read nor put aside.
+    orders_unread: bool,
     /// Opened when it is first written.
     audit_log: Mutex<Option<audit::Log>>,
     strangers: Mutex<Strangers>,
@@ -139,12 +141,16 @@ impl Service {
         following: Option<Following>,
     ) -> Self {
         let state = &settings.dataplane.state_dir;
+        let mut orders_unread = false;
         let orders = order_book::read(state).unwrap_or_else(|error| {
             // What is in force keeps its quarantines; a new policy would not have them.
             error!(%error, "THE ORDERS CANNOT BE READ: quarantines, grants and broken glass are forgotten");
             match order_book::put_aside(state) {
                 Ok(aside) => error!("they stand in {}", aside.display()),
-                Err(error) => error!(%error, "they cannot be put aside"),
+                Err(error) => {
+                    error!(%error, "they cannot be put aside");
+                    orders_unread = true;
+                }
             }
             Orders::default()
         });
@@ -164,6 +170,7 @@ impl Service {
             changing: Mutex::new(()),
             memory: Mutex::new(memory),
             orders: Mutex::new(orders),
+            orders_unread,
             audit_log: Mutex::new(None),
             strangers: Mutex::default(),
             names: watch::Sender::new(Names::default()),
@@ -230,7 +237,10 @@ impl Service {
         let record = self.with_dataplane(|dataplane| dataplane.active().map(|active| active.record.clone()));
         if let Ok(Some(record)) = record {
             let laying = &mut prepared.laying;
-            if record.orders != laying.basis && !self.are_orders_lost() {
+            laying.is_lost = record.orders != laying.basis && self.are_orders_lost();
+            if laying.is_lost {
+                (laying.stale, laying.beginning) = (record.stale, record.beginning);
+            } else if record.orders != laying.basis {
                 laying.stale = Some(0);
             }
             laying.beginning = laying.beginning.map(|_| record.beginning.unwrap_or_default());
@@ -241,7 +251,8 @@ impl Service {
     /// The orders could not be read, and nobody gave others since: what is laid of them stays as long as nothing else comes.
     fn are_orders_lost(&self) -> bool {
         let is_empty = *lock(&self.orders) == Orders::default();
-        is_empty && order_book::set_aside(&self.settings.dataplane.state_dir).is_some()
+        is_empty
+            && (self.orders_unread || order_book::set_aside(&self.settings.dataplane.state_dir).is_some())
     }
 
     fn tell_names(&self) {

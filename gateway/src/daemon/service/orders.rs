@@ -149,6 +149,9 @@ impl Service {
             .in_force
             .as_ref()
             .map_or(is_known, |it| it.laying.orders == orders && !it.is_stale(&clock));
+        // Somebody has seen to what could not be read, and what was laid of it goes.
+        let is_over = lock(&self.memory).in_force.as_ref().is_some_and(|it| it.laying.is_lost);
+        let is_laid = is_laid && (!is_over || self.are_orders_lost());
         if over.is_empty() && is_laid {
             return trouble;
         }

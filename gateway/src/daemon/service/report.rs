@@ -47,10 +47,17 @@ impl Service {
         });
         status.last_apply.clone_from(&memory.last_apply);
         status.trouble.clone_from(&memory.trouble);
+        if self.orders_unread {
+            status.trouble.push(
+                "quarantines, grants and broken glass could be neither read at the start nor put aside: they are NOT kept, and what \
+                 is still laid goes with the next change; see to the disk, order again what is missing, and restart the service"
+                    .to_owned(),
+            );
+        }
         if let Some(aside) = order_book::set_aside(&self.settings.dataplane.state_dir) {
             status.trouble.push(format!(
                 "quarantines, grants and broken glass could not be read at a start: they are NOT kept, and what is still laid \
-                 goes with the next change; look at {0}, order again what is missing, and remove it: rm {0}",
+                 goes with the next change, or when the file is removed; look at {0}, order again what is missing, and remove it: rm {0}",
                 aside.display()
             ));
         }
