@@ -8,12 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use gateway_common::connection::WAYS;
 use gateway_common::place::{Place, PlaceKey};
 
-use super::attach::{self, Bare, Journal, Links, Pinned, Programs, Renamed, Target};
+use super::attach::{self, Bare, Journal, Pinned, Programs, Target};
 use super::copies;
 use super::devices;
 use super::error::DataplaneError;
 use super::forward::Forwarding;
 use super::generation::Generation;
+use super::links::{Links, Renamed};
 use super::netlink::{self, AttachedMode};
 use super::object::{self, Load};
 use super::pins;
@@ -86,14 +87,14 @@ impl Dataplane {
         let links = Links::read(&self.pins)?;
         let (targets, missing) = attach::survey(&links, &image.manifest, lenient)?;
         let earlier = self.force.as_ref().map(|force| force.earlier.clone()).unwrap_or_default();
-        let renamed = links.renamed(&missing, &targets, &earlier);
+        let renamed = links.renamed(&missing, &targets, &earlier, back_since.filter(|_| !laid_anew));
         if !laid_anew {
             targets
                 .iter()
                 .try_for_each(|target| copies::refuse(target, target.mode(self.options.xdp_mode)))?;
         }
         let addresses = local_addresses()?;
-        let offloads = settle_offloads(&targets, self.options.xdp_mode)?;
+        let offloads = settle_offloads(&targets, self.options.xdp_mode, lenient)?;
         let layout = self.prepare_layout()?;
         let number = self.ledger.next_number(&self.pins.generations()?);
         let description = Description {
@@ -344,13 +345,17 @@ pub(super) fn forwarding(
     Ok(Forwarding::of(manifest, places, targets, &devices))
 }
 
-fn settle_offloads(targets: &[Target], mode: XdpMode) -> Result<Vec<(String, &'static str)>, DataplaneError> {
+fn settle_offloads(
+    targets: &[Target],
+    mode: XdpMode,
+    lenient: bool,
+) -> Result<Vec<(String, &'static str)>, DataplaneError> {
     let mut offloads = Vec::new();
     for target in targets {
         match offload::settle(target, target.mode(mode)) {
             Ok(off) => offloads.extend(off),
             // Attaching tells what becomes of it.
-            Err(_) if target.is_gone() => {}
+            Err(_) if lenient && target.is_gone() => {}
             Err(error) => return Err(error),
         }
     }

@@ -8,9 +8,9 @@ use aya::maps::MapData;
 use aya::programs::ProgramInfo;
 use gateway_common::layout::shared as map;
 
-use super::attach::Links;
 use super::connections::{self, LiveConnection};
 use super::error::DataplaneError;
+use super::links::Links;
 use super::object::Declared;
 use super::pins::Pins;
 use super::shared::{self, Found};

@@ -1,9 +1,10 @@
 //! Interfaces come and go; the policy stays.
 
 use super::apply;
-use super::attach::{self, Journal, Links, Pinned, Programs};
+use super::attach::{self, Journal, Pinned, Programs};
 use super::copies;
 use super::error::DataplaneError;
+use super::links::Links;
 use super::{Dataplane, local_addresses, object, offload};
 
 /// What a look at the interfaces found and mended.
@@ -38,7 +39,7 @@ impl Dataplane {
         reconciled.missing = missing;
 
         let links = Links::read(&self.pins)?;
-        let renamed = links.renamed(&reconciled.missing, &targets, &force.earlier);
+        let renamed = links.renamed(&reconciled.missing, &targets, &force.earlier, None);
         let places = apply::placed(&force.places, &targets, &renamed);
         if force.active.manifest.forwarding {
             let forwarding = apply::forwarding(&force.active.manifest, &places, &targets)?;

@@ -10,7 +10,7 @@ use gateway_common::place::{Place, PlaceKey};
 use serde::{Deserialize, Serialize};
 
 use super::error::DataplaneError;
-use super::attach::EarlierName;
+use super::links::EarlierName;
 use crate::compile::image::{Manifest, NamedPlace};
 
 /// Where a generation comes from.

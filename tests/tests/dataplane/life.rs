@@ -234,6 +234,36 @@ fn an_interface_may_be_renamed_again_and_again() {
     });
 }
 
+/// A name that another interface had since is not taken for that of the first one.
+#[test]
+fn who_goes_back_finds_the_interface_that_had_the_name_then() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        let mut policy = clinic::policy(&[104]);
+        dataplane.apply(&compile(&policy).unwrap(), record("first")).unwrap();
+        thread::sleep(Duration::from_millis(20));
+        let left = SystemTime::now();
+        thread::sleep(Duration::from_millis(20));
+        rename("m0", "m9");
+        policy.interfaces[0].name = "m9".to_owned();
+        dataplane.apply(&compile(&policy).unwrap(), record("second")).unwrap();
+        // Another card, of the archive's.
+        place.add_interface("x0");
+        rename("x0", "m0");
+        let mut other = policy.interfaces[1].clone();
+        other.name = "m0".to_owned();
+        policy.interfaces.push(other);
+        dataplane.apply(&compile(&policy).unwrap(), record("third")).unwrap();
+        rename("m0", "m7");
+        policy.interfaces[2].name = "m7".to_owned();
+        dataplane.apply(&compile(&policy).unwrap(), record("fourth")).unwrap();
+        let back = dataplane.put_back(&clinic::image(&[104]), record("first"), left).unwrap();
+        assert_eq!(back.detached, ["m7"]);
+        assert!(!runs_xdp("m7"));
+        assert_eq!(passed(place, "m0-p", "m9"), (1, 0), "in the same segment");
+    });
+}
+
 /// Where two interfaces exchange their names the policy's names count.
 #[test]
 fn names_that_wander_to_other_interfaces_take_their_segment_along() {

@@ -13,7 +13,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "pin-keeps-the-old-name",
-        file: "gateway/src/dataplane/attach.rs",
+        file: "gateway/src/dataplane/links.rs",
         right: "if self.interface == name {",
         wrong: "if !self.interface.is_empty() {",
         breaks: "An interface that is renamed a second time is not known any more",
@@ -21,9 +21,9 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "name-that-wandered",
-        file: "gateway/src/dataplane/attach.rs",
-        right: "live.ifindex != 0 && !is_target(live.ifindex);",
-        wrong: "live.ifindex != 0 && !is_target(0);",
+        file: "gateway/src/dataplane/links.rs",
+        right: "&& !is_target(live.ifindex)",
+        wrong: "&& !is_target(0)",
         breaks: "An interface that got another one's name stays in its old segment",
         near: ("dataplane", "life::names_that_wander_to_other_interfaces_take_their_segment_along"),
     },
@@ -34,6 +34,14 @@ pub(super) const FAULTS: &[Fault] = &[
         wrong: "earlier: links.earlier_names(&[], &renamed, earlier),",
         breaks: "Whoever goes back to a policy that calls an interface by its old name cuts it off",
         near: ("dataplane", "life::an_interface_may_be_renamed_again_and_again"),
+    },
+    Fault {
+        name: "name-of-two",
+        file: "gateway/src/dataplane/links.rs",
+        right: "&& left.is_none_or(|left| live.since().is_some_and(|since| since < left))",
+        wrong: "&& left.is_none_or(|left| live.since().is_some_and(|since| since != left))",
+        breaks: "Of two interfaces that had a name one after the other, nobody has it when somebody goes back",
+        near: ("dataplane", "life::who_goes_back_finds_the_interface_that_had_the_name_then"),
     },
     Fault {
         name: "locked-out-for-good",
