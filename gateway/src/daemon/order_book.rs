@@ -33,7 +33,8 @@ pub(super) fn write(state: &Path, orders: &Orders) -> io::Result<()> {
 /// Where orders are that could not be read and are not in force, until somebody has looked at them and removed the file.
 pub(super) fn set_aside(state: &Path) -> Option<PathBuf> {
     let aside = aside(state);
-    aside.exists().then_some(aside)
+    // A disk that does not answer has not removed it.
+    aside.try_exists().unwrap_or(true).then_some(aside)
 }
 
 fn aside(state: &Path) -> PathBuf {

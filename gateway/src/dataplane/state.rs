@@ -40,9 +40,6 @@ pub struct Record {
     /// Milliseconds since 1970 at which the kernel's clock began, as the wall clock said then; where what was laid depends on it.
     #[serde(default)]
     pub beginning: Option<i64>,
-    /// When it must be laid anew, in nanoseconds on the kernel's clock.
-    #[serde(default)]
-    pub stale: Option<u64>,
 }
 
 /// A pinned generation, described.

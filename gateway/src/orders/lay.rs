@@ -172,6 +172,8 @@ impl Layer<'_> {
     }
 
     fn quarantine(&mut self, quarantine: &Quarantine, isolated: &mut BTreeSet<IpAddr>) {
+        // Also where another one isolates all that it does: that may end first then.
+        self.follows_wall |= quarantine.term.follows_wall(self.clock);
         let mut addresses = addresses(&self.policy, quarantine);
         addresses.retain(|&address| {
             self.policy.segment_of(address) != SegmentId::GATEWAY && isolated.insert(address)

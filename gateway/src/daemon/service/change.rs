@@ -240,7 +240,6 @@ impl Service {
             tables: prepared.tables(),
             orders: prepared.laying.basis.clone(),
             beginning: prepared.laying.beginning,
-            stale: prepared.laying.stale,
         };
         let applied = self
             .with_dataplane(|dataplane| match how.cause {

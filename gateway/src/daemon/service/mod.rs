@@ -239,7 +239,8 @@ impl Service {
             let laying = &mut prepared.laying;
             laying.is_lost = record.orders != laying.basis && self.are_orders_lost();
             if laying.is_lost {
-                (laying.stale, laying.beginning) = (record.stale, record.beginning);
+                // No clock ends what nobody can lay again.
+                (laying.stale, laying.beginning) = (None, None);
             } else if record.orders != laying.basis {
                 laying.stale = Some(0);
             }
