@@ -151,7 +151,8 @@ impl Dataplane {
 
     /// Takes the programs off what the policy does not name; returns whose, and who keeps them. Another policy may have found an
     /// interface that is missing now under another name, and enforced it there: while one is missing, those alone are free that got
-    /// their programs `since` a policy came that is taken back. A look frees the others, see [`Self::reconcile`].
+    /// their programs `since` a policy was left for one that is taken back, and that never had its name. A look frees the others, see
+    /// [`Self::reconcile`].
     fn free_others(
         &self,
         targets: &[Target],
@@ -159,12 +160,17 @@ impl Dataplane {
         renamed: &[Renamed],
         since: Option<SystemTime>,
     ) -> Result<(Vec<String>, Vec<String>), DataplaneError> {
-        let is_whole = missing.is_empty();
-        let mut detached = Vec::new();
-        if is_whole || since.is_some() {
-            let since = since.filter(|_| !is_whole);
-            detached = Links::read(&self.pins)?.detach_others(targets, renamed, since)?;
-        }
+        let lost: Vec<&String> =
+            missing.iter().filter(|name| renamed.iter().all(|it| it.name != **name)).collect();
+        let earlier = self.force.as_ref().map(|force| force.earlier.as_slice()).unwrap_or_default();
+        let links = Links::read(&self.pins)?;
+        let detached = match since {
+            _ if missing.is_empty() => links.detach_others(targets, renamed, |_| false)?,
+            Some(since) => links.detach_others(targets, renamed, |live| {
+                live.since().is_none_or(|at| at < since) || live.may_be(&lost, earlier)
+            })?,
+            None => Vec::new(),
+        };
         Ok((detached, Links::read(&self.pins)?.others(targets, renamed)))
     }
 

@@ -63,8 +63,15 @@ impl Live {
         Ok(())
     }
 
+    /// Whether its interface may be what a policy calls by one of these names.
+    pub(super) fn may_be(&self, names: &[&String], earlier: &[EarlierName]) -> bool {
+        let had =
+            |name: &String| earlier.iter().any(|(had, ifindex)| had == name && *ifindex == self.ifindex);
+        names.iter().any(|name| self.interface == **name || had(name))
+    }
+
     /// When it was attached; a pin that is renamed keeps its time.
-    fn since(&self) -> Option<SystemTime> {
+    pub(super) fn since(&self) -> Option<SystemTime> {
         fs::metadata(&self.path).and_then(|pin| pin.modified()).ok()
     }
 
@@ -226,17 +233,16 @@ impl Links {
         live.filter(|live| live.is_other(targets, renamed)).map(|live| live.interface.clone()).collect()
     }
 
-    /// Takes the programs off all interfaces but these, and those of `renamed`; where a time is given, off those alone where they
-    /// were put since then. Returns whose.
+    /// Takes the programs off all interfaces but these, those of `renamed`, and those that are `spared`. Returns whose.
     pub(super) fn detach_others(
         self,
         keep: &[Target],
         renamed: &[Renamed],
-        since: Option<SystemTime>,
+        spared: impl Fn(&Live) -> bool,
     ) -> Result<Vec<String>, DataplaneError> {
         let mut detached = Vec::new();
         for live in self.0.into_iter().filter(|live| live.is_other(keep, renamed)) {
-            if since.is_some_and(|since| live.since().is_none_or(|at| at < since)) {
+            if spared(&live) {
                 continue;
             }
             pins::take_off(&live.path)?;

@@ -75,7 +75,7 @@ impl Dataplane {
         (reconciled.attached, reconciled.renamed) = (journal.attached, journal.renamed);
         // A policy that came while an interface was missing left programs where it names none.
         if reconciled.missing.is_empty() && !links.others(&targets, &[]).is_empty() {
-            Links::read(&self.pins)?.detach_others(&targets, &[], None)?;
+            Links::read(&self.pins)?.detach_others(&targets, &[], |_| false)?;
         }
         Ok(reconciled)
     }

@@ -264,6 +264,24 @@ fn who_goes_back_finds_the_interface_that_had_the_name_then() {
     });
 }
 
+/// What was made anew meanwhile and then renamed drops rather than being open.
+#[test]
+fn who_goes_back_opens_nothing_that_had_the_name() {
+    place::run(|place| {
+        let mut dataplane = place.open().unwrap();
+        dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
+        let left = SystemTime::now();
+        thread::sleep(Duration::from_millis(20));
+        dataplane.apply(&clinic::image(&[104, 105]), record("second")).unwrap();
+        ip("link del m0");
+        place.add_interface("m0");
+        assert_eq!(dataplane.reconcile().unwrap().attached, ["m0"]);
+        rename("m0", "m9");
+        let back = dataplane.put_back(&clinic::image(&[104]), record("first"), left).unwrap();
+        assert!(back.detached.is_empty() && runs_xdp("m9"), "{back:?}");
+    });
+}
+
 /// Where two interfaces exchange their names the policy's names count.
 #[test]
 fn names_that_wander_to_other_interfaces_take_their_segment_along() {
