@@ -107,8 +107,7 @@ pub enum Confirmed {
 
 /// All records, the oldest first. What cannot be read is left out.
 pub fn generations(state: &Path) -> Vec<Generation> {
-    let read = |number: &u32| serde_json::from_slice(&fs::read(record(state, *number)).ok()?).ok();
-    numbers(state).iter().filter_map(read).collect()
+    numbers(state).into_iter().filter_map(|number| read(state, number)).collect()
 }
 
 /// Directory of a generation's text.
@@ -141,9 +140,7 @@ fn prune(state: &Path) -> io::Result<()> {
     let (mut texts, mut others) = (0, 0);
     let mut after: Option<String> = None;
     for number in numbers(state).into_iter().rev() {
-        let record: Option<Generation> =
-            fs::read(record(state, number)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let hash = record.map(|record| record.policy_hash);
+        let hash = read(state, number).map(|record| record.policy_hash);
         let is_last = hash.is_some() && hash != after;
         let count = if is_last { &mut texts } else { &mut others };
         *count += 1;
@@ -191,6 +188,10 @@ pub(super) fn back(generations: &[Generation], current: u32, back: usize) -> Opt
         }
     }
     Some(&generations[at])
+}
+
+fn read(state: &Path, number: u32) -> Option<Generation> {
+    serde_json::from_slice(&fs::read(record(state, number)).ok()?).ok()
 }
 
 fn write(state: &Path, generation: &Generation) -> io::Result<()> {

@@ -64,7 +64,7 @@ impl Dataplane {
 
     /// [`Self::apply`] of a policy that was in force before, in place of one that is taken back and came `since`: that waits neither
     /// for an interface that does not exist nor for room on a disk. Interfaces that it does not name, and that got their programs
-    /// since then, are free again in any case.
+    /// since then, are free again, unless one may be what it misses.
     pub fn put_back(
         &mut self,
         image: &Image,

@@ -182,7 +182,7 @@ impl Layer<'_> {
             return;
         }
         let end = quarantine.term.end(self.clock).unwrap_or(NEVER);
-        self.mark_term(&format!("quarantine{}{addresses:?}", quarantine.id), &quarantine.term);
+        self.mark(&format!("quarantine{}{addresses:?}{}", quarantine.id, quarantine.term.mark()));
         let condition = self.condition(vec![(0, end)]);
         let word = quarantine.target.word();
         for kept in self.policy.kept.clone() {

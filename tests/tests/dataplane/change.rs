@@ -11,7 +11,7 @@ use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, Xdp
 use clinigate::policy::model::{Interface, InterfaceKind, Policy};
 
 use crate::clinic;
-use crate::place::{self, Place, ip, layout, names, record};
+use crate::place::{self, Place, ip, layout, names, record, rename};
 
 /// The clinic with another interface of the archive's.
 fn with_interface(name: &str, kind: InterfaceKind) -> Image {
@@ -53,9 +53,7 @@ fn a_change_that_fails_leaves_the_name_of_a_renamed_interface() {
         dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
         let known = || names(&place.options().pin_root.join("links"));
         let before = known();
-        for command in ["link set m0 down", "link set m0 name m9", "link set m9 up"] {
-            ip(command);
-        }
+        rename("m0", "m9");
         let mut policy = clinic::policy(&[104]);
         policy.interfaces[0].name = "m9".to_owned();
         let mut loopback = policy.interfaces[1].clone();

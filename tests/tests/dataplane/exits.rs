@@ -6,7 +6,7 @@ use std::process::Command;
 use clinigate::dataplane::{Dataplane, Exit, Options, detach};
 
 use crate::clinic;
-use crate::place::{self, Place, ip, record};
+use crate::place::{self, Place, ip, record, rename};
 
 fn options(place: &Place) -> Options {
     Options { exit: Some(Exit::Clsact), ..place.options() }
@@ -64,9 +64,7 @@ fn a_classifier_is_known_by_the_new_name_of_its_interface() {
     place::run(|place| {
         let mut dataplane = Dataplane::open(options(place)).unwrap();
         dataplane.apply(&clinic::image(&[104]), record("first")).unwrap();
-        for command in ["link set m0 down", "link set m0 name m9", "link set m9 up"] {
-            ip(command);
-        }
+        rename("m0", "m9");
         let mut policy = clinic::policy(&[104]);
         policy.interfaces[0].name = "m9".to_owned();
         dataplane.apply(&clinigate::compile::compile(&policy).unwrap(), record("second")).unwrap();

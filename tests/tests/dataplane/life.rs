@@ -9,7 +9,7 @@ use clinigate::compile::compile;
 use clinigate::dataplane::{AttachedMode, Dataplane, DataplaneError, Options, detach};
 
 use crate::clinic::{self, SYN};
-use crate::place::{self, Place, Wire, ip, layout, names, record};
+use crate::place::{self, Place, Wire, ip, layout, names, record, rename};
 
 #[test]
 fn what_is_applied_outlives_its_controller_and_is_adopted() {
@@ -349,12 +349,6 @@ fn passed(place: &Place, peer: &str, interface: &str) -> (usize, usize) {
     modality.send(&refused);
     thread::sleep(Duration::from_millis(100));
     (behind.count(&allowed), behind.count(&refused))
-}
-
-fn rename(from: &str, to: &str) {
-    ip(&format!("link set {from} down"));
-    ip(&format!("link set {from} name {to}"));
-    ip(&format!("link set {to} up"));
 }
 
 fn runs_xdp(interface: &str) -> bool {

@@ -137,6 +137,13 @@ pub(crate) fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Gives an interface of this thread's namespace another name.
+pub(crate) fn rename(from: &str, to: &str) {
+    ip(&format!("link set {from} down"));
+    ip(&format!("link set {from} name {to}"));
+    ip(&format!("link set {to} up"));
+}
+
 /// Directory of what outlives programs.
 pub(crate) fn layout() -> String {
     format!("v{}", gateway_common::layout::VERSION)
