@@ -79,7 +79,7 @@ fn line(interface: &InterfaceCheckup) -> String {
     };
     let mut words = vec![
         driver.clone().unwrap_or_else(|| "no driver".to_owned()),
-        native.to_owned(),
+        interface.above.as_ref().map_or_else(|| native.to_owned(), |lower| format!("judged on {lower}")),
         format!("MTU {mtu}"),
         format!("{queues} receive queues"),
     ];

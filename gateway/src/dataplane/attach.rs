@@ -281,7 +281,8 @@ fn hint(hook: Hook, mode: XdpMode, error: &io::Error) -> &'static str {
         }
         (Hook::Xdp, _, Some(libc::EBUSY)) => ": it already carries an XDP program",
         (Hook::Xdp, XdpMode::Native, Some(libc::EINVAL)) => {
-            ": its driver refuses the program, perhaps for its MTU or its offloads (ethtool -k)"
+            ": its driver refuses the program, perhaps for its MTU (ip link set dev <interface> mtu 1500) or its offloads \
+             (ethtool -K <interface> lro off rx-gro-hw off)"
         }
         (Hook::Egress, _, Some(libc::ENOENT | libc::EOPNOTSUPP)) => {
             ": on this kernel it takes sch_ingress and cls_bpf (modprobe sch_ingress cls_bpf)"

@@ -1,18 +1,19 @@
 //! What this machine brings along, looked at without changing anything.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use gateway_common::layout;
-use nix::net::if_::if_nameindex;
+use nix::net::if_::{if_indextoname, if_nameindex};
 use serde::Serialize;
 
 use super::classifiers::Way;
-use super::devices::Link;
+use super::devices::{Device, Kind, Link};
 use super::ethtool::Ethtool;
 use super::features::{Features, Need};
 use super::netlink::{self, AttachedXdp};
-use super::{attach, classifiers, devices, kernel, offload};
+use super::{XdpMode, attach, classifiers, copies, devices, kernel, offload};
 
 /// What a look at the machine found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +47,8 @@ pub struct InterfaceCheckup {
     pub name: String,
     /// Driver, where it names one.
     pub driver: Option<String>,
+    /// Where it is a VLAN device, the interface below it, on which its frames are judged.
+    pub above: Option<String>,
     /// Largest packet, in bytes.
     pub mtu: u32,
     /// Receive queues: as many processors can judge its frames at a time.
@@ -74,10 +77,9 @@ pub struct Finding {
 }
 
 /// Drivers that run XDP programs themselves, by the name that ethtool shows (Linux 6.1 and later).
-const NATIVE: [&str; 27] = [
+const NATIVE: [&str; 26] = [
     "atlantic",
     "bnxt_en",
-    "bonding",
     "dpaa2",
     "ena",
     "fec",
@@ -103,9 +105,10 @@ const NATIVE: [&str; 27] = [
     "veth",
     "virtio_net",
 ];
-/// Drivers that do not.
-const NOT_NATIVE: [&str; 9] =
-    ["802.1Q VLAN Support", "bridge", "dummy", "e1000", "e1000e", "macvlan", "r8169", "tg3", "vrf"];
+/// Drivers of cards that do not.
+const NOT_NATIVE: [&str; 4] = ["e1000", "e1000e", "r8169", "tg3"];
+/// Nor do those of devices that nobody names in a policy.
+const VIRTUAL: [&str; 5] = ["802.1Q VLAN Support", "bridge", "dummy", "macvlan", "vrf"];
 
 /// Looks at the machine: the interfaces of these names, or where there are none all but loopback.
 pub fn examine(pin_root: &Path, interfaces: &[String]) -> Checkup {
@@ -137,7 +140,11 @@ pub fn examine(pin_root: &Path, interfaces: &[String]) -> Checkup {
         note(&mut findings, false, what, "run chrony or systemd-timesyncd");
     }
     let forwards = |path| read(path) == "1";
-    let interfaces = if interfaces.is_empty() { present() } else { interfaces.to_vec() };
+    let named = !interfaces.is_empty();
+    let interfaces = if named { interfaces.to_vec() } else { present() };
+    let devices = devices::list().unwrap_or_default();
+    let look = |name: &String| interface(name, &devices, named, &mut findings);
+    let interfaces = interfaces.iter().filter_map(look).collect();
     Checkup {
         exit: kernel.as_ref().map(|kernel| kernel.exit().name()),
         kernel,
@@ -150,38 +157,32 @@ pub fn examine(pin_root: &Path, interfaces: &[String]) -> Checkup {
             forwards("/proc/sys/net/ipv4/conf/all/forwarding"),
             forwards("/proc/sys/net/ipv6/conf/all/forwarding"),
         ),
-        interfaces: interfaces.iter().filter_map(|name| interface(name, &mut findings)).collect(),
+        interfaces,
         findings,
     }
 }
 
-fn interface(name: &str, findings: &mut Vec<Finding>) -> Option<InterfaceCheckup> {
+/// Looks at one interface. What speaks against naming it in a policy is said of cards and bonds, and of others where somebody asks for them.
+fn interface(
+    name: &str,
+    devices: &BTreeMap<u32, Device>,
+    named: bool,
+    findings: &mut Vec<Finding>,
+) -> Option<InterfaceCheckup> {
     let Ok(ifindex) = nix::net::if_::if_nametoindex(name) else {
         note(findings, true, format!("there is no interface {name}"), "ip link");
         return None;
     };
     let driver = offload::driver(name);
-    let native = driver.as_deref().and_then(is_native);
-    let device = devices::list().ok().and_then(|devices| devices.get(&ifindex).copied());
-    if let Some(vlan) = device.and_then(|device| device.vlan) {
-        let what = format!("{name} is a VLAN device: XDP works below it");
-        let mend = format!(
-            "name the interface with index {} in the policy, with tag {} in its `trunk`",
-            vlan.lower, vlan.identifier
-        );
-        note(findings, false, what, mend);
-    } else if let Some(Link::Other(kind)) = device.map(|device| device.link) {
-        let what = format!(
-            "nobody knows what packets of {name} begin with (hardware type {kind}): it cannot be enforced"
-        );
-        note(findings, false, what, "name the Ethernet device that leads there in the policy");
-    } else if device.is_some_and(|device| device.link == Link::Bare) {
-        let what =
-            format!("{name} has no link layer: it is judged by the stack, as the end of a tunnel alone");
-        note(findings, false, what, "`wan: true` with `tunnel` in the policy");
-    } else if native == Some(false) {
-        let what = format!("the driver of {name} has no native XDP: it is judged by the stack, slowly");
-        note(findings, false, what, "clinigate run --xdp-mode generic");
+    let device = devices.get(&ifindex);
+    let links = links(devices, ifindex);
+    let native = is_native_here(device, driver.as_deref(), &links);
+    let is_card = driver.as_deref().is_some_and(|driver| NOT_NATIVE.contains(&driver));
+    let is_bond = device.is_some_and(|device| matches!(device.kind, Kind::Bond { .. }));
+    if named || is_card || is_bond {
+        for (what, mend) in device.iter().flat_map(|device| objections(name, device, native, &links)) {
+            note(findings, false, what, mend);
+        }
     }
     let xdp = netlink::attached_xdp(ifindex).ok().flatten();
     let xdp = xdp.map(|AttachedXdp { program, .. }| (program, attach::program_name(program)));
@@ -194,6 +195,7 @@ fn interface(name: &str, findings: &mut Vec<Finding>) -> Option<InterfaceCheckup
     }
     let active = Ethtool::open(name).and_then(|ethtool| ethtool.active()).unwrap_or_default();
     Some(InterfaceCheckup {
+        above: device.and_then(|device| if_name(device.vlan?.lower)),
         mtu: device.map_or(0, |device| device.mtu),
         queues: device.map_or(0, |device| device.queues),
         offloads: offload::hiding(&active),
@@ -206,11 +208,80 @@ fn interface(name: &str, findings: &mut Vec<Finding>) -> Option<InterfaceCheckup
     })
 }
 
+/// What speaks against naming an interface in a policy, each with what mends it.
+fn objections(name: &str, device: &Device, native: Option<bool>, links: &[String]) -> Vec<(String, String)> {
+    if let Some(vlan) = device.vlan {
+        let lower = if_name(vlan.lower).unwrap_or_else(|| "the interface below it".to_owned());
+        let what = format!("{name} is a VLAN device: XDP works below it");
+        return vec![(what, format!("name {lower} in the policy, with {} in its `trunk`", vlan.identifier))];
+    }
+    let mut objections = Vec::new();
+    let mut note = |what: String, mend: &str| objections.push((what, mend.to_owned()));
+    match (device.link, device.kind) {
+        (Link::Other(kind), _) => note(
+            format!(
+                "nobody knows what packets of {name} begin with (hardware type {kind}): it cannot be enforced"
+            ),
+            "name the Ethernet device that leads there in the policy",
+        ),
+        (Link::Bare, _) => note(
+            format!("{name} has no link layer: it is judged by the stack, as the end of a tunnel alone"),
+            "`wan: true` with `tunnel` in the policy",
+        ),
+        (Link::Ethernet, Kind::Bond { .. }) if native == Some(false) => note(
+            format!(
+                "the bond {name} takes no native XDP: its mode, its hash policy, or the driver of a link has none"
+            ),
+            "another mode (docs/deploy.md) or other links; or clinigate run --xdp-mode generic, which holds for all interfaces",
+        ),
+        (Link::Ethernet, _) if native == Some(false) => note(
+            format!("the driver of {name} has no native XDP: it is judged by the stack, slowly"),
+            "clinigate run --xdp-mode generic, which holds for all interfaces",
+        ),
+        (Link::Ethernet, _) => {}
+    }
+    let mode = if native == Some(false) { XdpMode::Generic } else { XdpMode::Native };
+    let receiving: Vec<String> = links.iter().cloned().chain([name.to_owned()]).collect();
+    if copies::are_in_pieces(device.mtu, &receiving, mode) {
+        let what = format!(
+            "{name}: frames for an MTU of {} are copied before programs see them, which makes this kernel panic, so it is refused",
+            device.mtu
+        );
+        note(what, &format!("ip link set dev {name} mtu {}", copies::LARGEST));
+    }
+    objections
+}
+
+/// Whether programs run in an interface's driver, or in those of a bond's links.
+fn is_native_here(device: Option<&Device>, driver: Option<&str>, links: &[String]) -> Option<bool> {
+    match device.map(|device| (device.link, device.kind)) {
+        Some((Link::Bare, _) | (_, Kind::Bond { native: false })) => Some(false),
+        Some((_, Kind::Bond { native: true })) => {
+            let known = links.iter().map(|link| offload::driver(link).as_deref().and_then(is_native));
+            let known: Vec<Option<bool>> = known.collect();
+            if known.contains(&Some(false)) {
+                return Some(false);
+            }
+            (!known.is_empty() && known.iter().all(Option::is_some)).then_some(true)
+        }
+        _ => driver.and_then(is_native),
+    }
+}
+
 fn is_native(driver: &str) -> Option<bool> {
     if NATIVE.contains(&driver) {
         return Some(true);
     }
-    NOT_NATIVE.contains(&driver).then_some(false)
+    (NOT_NATIVE.contains(&driver) || VIRTUAL.contains(&driver)).then_some(false)
+}
+
+/// Names of the links of a bond.
+fn links(devices: &BTreeMap<u32, Device>, ifindex: u32) -> Vec<String> {
+    devices::links(devices, ifindex).into_iter().filter_map(if_name).collect()
+}
+
+fn if_name(ifindex: u32) -> Option<String> {
+    if_indextoname(ifindex).ok()?.into_string().ok()
 }
 
 /// All interfaces but loopback, by name.
@@ -256,6 +327,20 @@ mod tests {
         assert_eq!(is_native("virtio_net"), Some(true));
         assert_eq!(is_native("e1000"), Some(false));
         assert_eq!(is_native("a driver of next year"), None);
-        assert!(NATIVE.iter().all(|driver| !NOT_NATIVE.contains(driver)));
+        assert!(NATIVE.iter().all(|driver| !NOT_NATIVE.contains(driver) && !VIRTUAL.contains(driver)));
+    }
+
+    fn device(link: Link, kind: Kind) -> Device {
+        Device { mac: [2, 0, 0, 0, 0, 1], master: None, vlan: None, kind, mtu: 1500, queues: 1, link }
+    }
+
+    #[test]
+    fn what_a_bond_and_a_bare_device_run_does_not_follow_from_their_driver() {
+        let bond = |native| device(Link::Ethernet, Kind::Bond { native });
+        assert_eq!(is_native_here(Some(&bond(true)), Some("bonding"), &[]), None, "no link to ask");
+        assert_eq!(is_native_here(Some(&bond(false)), Some("bonding"), &[]), Some(false));
+        let bare = device(Link::Bare, Kind::Other);
+        assert_eq!(is_native_here(Some(&bare), Some("tun"), &[]), Some(false));
+        assert_eq!(is_native_here(Some(&device(Link::Ethernet, Kind::Other)), Some("ice"), &[]), Some(true));
     }
 }

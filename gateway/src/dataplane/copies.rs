@@ -12,17 +12,22 @@ use super::error::DataplaneError;
 use super::{XdpMode, offload};
 
 /// The largest MTU whose frames, with two tags, are copied into one page.
-const LARGEST: u32 = 3498;
+pub(super) const LARGEST: u32 = 3498;
 /// The first kernel that copies like this. None is known that does not do so any more.
 const FIRST: [u32; 2] = [6, 7];
 
 /// Refuses an interface whose frames would be copied in pieces.
 pub(super) fn refuse(target: &Target, mode: XdpMode) -> Result<(), DataplaneError> {
-    let copied = || mode == XdpMode::Generic || target.names().iter().any(|name| is_veth(name));
-    if target.mtu <= LARGEST || !copied() || !is_affected(&release()) {
+    if !are_in_pieces(target.mtu, &target.names(), mode) {
         return Ok(());
     }
     Err(DataplaneError::Pieces { interface: target.name.clone(), mtu: target.mtu, largest: LARGEST })
+}
+
+/// Whether frames for this MTU would be, on an interface for which these devices receive.
+pub(super) fn are_in_pieces(mtu: u32, names: &[String], mode: XdpMode) -> bool {
+    let copied = || mode == XdpMode::Generic || names.iter().any(|name| is_veth(name));
+    mtu > LARGEST && copied() && is_affected(&release())
 }
 
 fn is_veth(interface: &str) -> bool {

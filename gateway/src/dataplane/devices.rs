@@ -15,14 +15,45 @@ pub(super) struct Device {
     pub(super) master: Option<u32>,
     /// What it is above, where it is a VLAN device.
     pub(super) vlan: Option<Vlan>,
-    /// It is a bond.
-    pub(super) bond: bool,
+    /// What sort of device it is.
+    pub(super) kind: Kind,
     /// Largest packet, in bytes.
     pub(super) mtu: u32,
     /// Receive queues.
     pub(super) queues: u32,
     /// What stands before its packets.
     pub(super) link: Link,
+}
+
+/// A sort of device, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A bond.
+    Bond {
+        /// It hands programs down to its links, if these run them (`bond_xdp_check` in `drivers/net/bonding/bond_main.c`).
+        native: bool,
+    },
+    /// Any other.
+    Other,
+}
+
+impl Kind {
+    fn of(info: &[u8]) -> Self {
+        let data = inside(info, IFLA_INFO_DATA).unwrap_or_default();
+        let number = |wanted| inside(data, wanted).and_then(|value| value.first().copied());
+        match kind(info) {
+            Some(b"bond") => {
+                let policy = number(IFLA_BOND_XMIT_HASH_POLICY) != Some(VLAN_AND_SOURCE);
+                let native = match number(IFLA_BOND_MODE) {
+                    Some(BALANCE_RR | ACTIVE_BACKUP) | None => true,
+                    Some(BALANCE_XOR | LACP) => policy,
+                    Some(_) => false,
+                };
+                Self::Bond { native }
+            }
+            _ => Self::Other,
+        }
+    }
 }
 
 /// What stands before a device's packets, as XDP sees them.
@@ -73,6 +104,14 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_VLAN_ID: u16 = 1;
 const IFLA_VLAN_PROTOCOL: u16 = 5;
+const IFLA_BOND_MODE: u16 = 1;
+const IFLA_BOND_XMIT_HASH_POLICY: u16 = 14;
+// Modes of bonds that take programs, and a hash policy that does not (include/uapi/linux/if_bonding.h).
+const BALANCE_RR: u8 = 0;
+const ACTIVE_BACKUP: u8 = 1;
+const BALANCE_XOR: u8 = 2;
+const LACP: u8 = 4;
+const VLAN_AND_SOURCE: u8 = 5;
 /// The lower device is in another network namespace.
 const IFLA_LINK_NETNSID: u16 = 37;
 /// EtherType of 802.1ad.
@@ -87,7 +126,7 @@ pub(super) fn list() -> io::Result<BTreeMap<u32, Device>> {
 
 /// The links of a bond, which receive for it; none where the device is something else.
 pub(super) fn links(devices: &BTreeMap<u32, Device>, index: u32) -> Vec<u32> {
-    if !devices.get(&index).is_some_and(|device| device.bond) {
+    if !devices.get(&index).is_some_and(|device| matches!(device.kind, Kind::Bond { .. })) {
         return Vec::new();
     }
     devices.iter().filter(|(_, device)| device.master == Some(index)).map(|(link, _)| *link).collect()
@@ -104,12 +143,12 @@ fn device(body: &[u8]) -> Option<(u32, Device)> {
     let lower = find(IFLA_LINK).filter(|_| find(IFLA_LINK_NETNSID).is_none()).and_then(number);
     let info = find(IFLA_LINKINFO);
     let vlan = lower.zip(info).and_then(|(lower, info)| vlan(lower, info));
-    let kind = info.and_then(kind);
-    let (bond, link) = (kind == Some(b"bond"), Link::of(hardware, kind));
+    let link = Link::of(hardware, info.and_then(kind));
+    let kind = info.map_or(Kind::Other, Kind::of);
     let word = |wanted| find(wanted).and_then(number).unwrap_or_default();
     let master = find(IFLA_MASTER).and_then(number);
     let (mtu, queues) = (word(IFLA_MTU), word(IFLA_NUM_RX_QUEUES));
-    Some((index, Device { mac, master, vlan, bond, mtu, queues, link }))
+    Some((index, Device { mac, master, vlan, kind, mtu, queues, link }))
 }
 
 /// What `ip link add type` calls a device.
@@ -158,6 +197,12 @@ mod tests {
         message
     }
 
+    fn bond(mode: u8, policy: u8) -> Vec<u8> {
+        let data = [attribute(IFLA_BOND_MODE, &[mode]), attribute(IFLA_BOND_XMIT_HASH_POLICY, &[policy])];
+        let info = [attribute(IFLA_INFO_KIND, b"bond\0"), attribute(IFLA_INFO_DATA, &data.concat())];
+        attribute(IFLA_LINKINFO, &info.concat())
+    }
+
     fn datagram() -> Vec<u8> {
         let data =
             [attribute(IFLA_VLAN_ID, &70_u16.to_ne_bytes()), attribute(IFLA_VLAN_PROTOCOL, &[0x88, 0xa8])];
@@ -177,7 +222,7 @@ mod tests {
             ),
             link(7, &[address.clone(), lower.clone(), info.clone()]),
             link(8, &[lower, info, elsewhere]),
-            link(12, &[address.clone(), attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"bond\0"))]),
+            link(12, &[address.clone(), bond(4, 2)]),
             link(13, &[address, attribute(IFLA_MASTER, &12_u32.to_ne_bytes())]),
         ]
         .concat()
@@ -192,16 +237,30 @@ mod tests {
         let mac = [2, 0, 0, 0, 0, 9];
         let vlan = Some(Vlan { lower: 5, identifier: 70, service: true });
         let link = Link::Ethernet;
+        let plain = Device { mac, master: None, vlan: None, kind: Kind::Other, mtu: 0, queues: 0, link };
         let expected = [
-            (5, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 1500, queues: 0, link }),
-            (7, Device { mac, master: None, vlan, bond: false, mtu: 0, queues: 0, link }),
-            (8, Device { mac: [0; 6], master: None, vlan: None, bond: false, mtu: 0, queues: 0, link }),
-            (12, Device { mac, master: None, vlan: None, bond: true, mtu: 0, queues: 0, link }),
-            (13, Device { mac, master: Some(12), vlan: None, bond: false, mtu: 0, queues: 0, link }),
+            (5, Device { master: Some(12), mtu: 1500, ..plain }),
+            (7, Device { vlan, ..plain }),
+            (8, Device { mac: [0; 6], ..plain }),
+            (12, Device { kind: Kind::Bond { native: true }, ..plain }),
+            (13, Device { master: Some(12), ..plain }),
         ];
         assert_eq!(devices, BTreeMap::from(expected));
         assert_eq!(links(&devices, 12), [5, 13]);
         assert_eq!((links(&devices, 7), links(&devices, 99)), (vec![], vec![]), "no bond, or gone");
+    }
+
+    #[test]
+    fn bonds_that_take_no_programs_are_known() {
+        let native = |mode, policy| {
+            let message = link(3, &[bond(mode, policy)]);
+            device(&message[MESSAGE_HEADER..]).unwrap().1.kind == Kind::Bond { native: true }
+        };
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5, 6].map(|mode| native(mode, 1)),
+            [true, true, true, false, true, false, false]
+        );
+        assert_eq!([1, 2, 4].map(|mode| native(mode, 5)), [true, false, false], "vlan+srcmac");
     }
 
     #[test]

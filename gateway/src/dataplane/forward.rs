@@ -167,7 +167,7 @@ pub(super) fn set<K: Plain + PartialEq, V: Plain>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::devices::Link;
+    use super::super::devices::{Kind, Link};
     use super::*;
     use crate::compile::image::InterfaceEntry;
 
@@ -179,7 +179,8 @@ mod tests {
     }
 
     fn device(vlan: Option<Vlan>) -> Device {
-        Device { mac: GATEWAY, master: None, vlan, bond: false, mtu: 1500, queues: 1, link: Link::Ethernet }
+        let link = Link::Ethernet;
+        Device { mac: GATEWAY, master: None, vlan, kind: Kind::Other, mtu: 1500, queues: 1, link }
     }
 
     fn manifest(interfaces: &[&str]) -> Manifest {

@@ -2,13 +2,13 @@
 
 use std::process::Command;
 
-use clinigate::dataplane::{Dataplane, Options, examine};
+use clinigate::dataplane::{Checkup, Dataplane, Options, examine};
 use clinigate_tests::service;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::clinic;
-use crate::place::{self, record};
+use crate::place::{self, ip, record};
 
 #[test]
 fn interfaces_are_shown_with_what_is_on_them() {
@@ -37,6 +37,43 @@ fn interfaces_are_shown_with_what_is_on_them() {
             after.findings
         );
         assert!(look("nothing").findings.iter().any(|finding| finding.essential));
+    });
+}
+
+/// What an attach refuses, the doctor says before.
+#[test]
+fn an_mtu_that_an_attach_refuses_is_a_finding() {
+    place::run(|place| {
+        ip("link set m0 mtu 9000");
+        let look = examine(&place.options().pin_root, &["m0".to_owned()]);
+        let said = look.findings.iter().find(|finding| finding.what.contains("MTU of 9000"));
+        let refused = place.open().unwrap().apply(&clinic::image(&[104]), record("first")).map(drop);
+        assert_eq!(said.is_some(), refused.is_err(), "{said:?}, {refused:?}");
+        if let Some(said) = said {
+            ip(said.mend.strip_prefix("ip ").unwrap());
+            place.open().unwrap().apply(&clinic::image(&[104]), record("first")).unwrap();
+        }
+    });
+}
+
+/// A bridge or a VRF beside the ports of a router is no fault of it, as long as nobody means to name it.
+#[test]
+fn devices_that_no_policy_names_are_no_findings() {
+    place::run(|place| {
+        let kinds = ["dummy", "bridge", "vrf table 77"];
+        let mut made = Vec::new();
+        for (name, kind) in ["plain0", "bridge0", "vrf0"].into_iter().zip(kinds) {
+            let words = format!("link add {name} type {kind}");
+            if Command::new("ip").args(words.split(' ')).status().unwrap().success() {
+                made.push(name);
+            }
+        }
+        let root = place.options().pin_root;
+        let speaks = |look: &Checkup, name: &str| look.findings.iter().any(|it| it.what.contains(name));
+        for name in made {
+            assert!(!speaks(&examine(&root, &[]), name), "{name}");
+            assert!(speaks(&examine(&root, &[name.to_owned()]), name), "{name}");
+        }
     });
 }
 
