@@ -33,6 +33,8 @@ pub(super) enum Kind {
         /// It hands programs down to its links, if these run them (`bond_xdp_check` in `drivers/net/bonding/bond_main.c`).
         native: bool,
     },
+    /// A table of routes of its own: what its members receive is routed as ever.
+    Vrf,
     /// Any other.
     Other,
 }
@@ -51,6 +53,7 @@ impl Kind {
                 };
                 Self::Bond { native }
             }
+            Some(b"vrf") => Self::Vrf,
             _ => Self::Other,
         }
     }
@@ -130,6 +133,12 @@ pub(super) fn links(devices: &BTreeMap<u32, Device>, index: u32) -> Vec<u32> {
         return Vec::new();
     }
     devices.iter().filter(|(_, device)| device.master == Some(index)).map(|(link, _)| *link).collect()
+}
+
+/// Whether what the device receives is its master's to see to, and not routed: it is a port of a bridge, or of a switch in software.
+pub(super) fn is_port(devices: &BTreeMap<u32, Device>, index: u32) -> bool {
+    let master = devices.get(&index).and_then(|device| device.master);
+    master.is_some_and(|master| devices.get(&master).is_none_or(|master| master.kind != Kind::Vrf))
 }
 
 /// A device from its message, without the message's own header.
@@ -223,7 +232,9 @@ mod tests {
             link(7, &[address.clone(), lower.clone(), info.clone()]),
             link(8, &[lower, info, elsewhere]),
             link(12, &[address.clone(), bond(4, 2)]),
-            link(13, &[address, attribute(IFLA_MASTER, &12_u32.to_ne_bytes())]),
+            link(13, &[address.clone(), attribute(IFLA_MASTER, &12_u32.to_ne_bytes())]),
+            link(14, &[address.clone(), attribute(IFLA_LINKINFO, &attribute(IFLA_INFO_KIND, b"vrf\0"))]),
+            link(15, &[address, attribute(IFLA_MASTER, &14_u32.to_ne_bytes())]),
         ]
         .concat()
     }
@@ -244,10 +255,13 @@ mod tests {
             (8, Device { mac: [0; 6], ..plain }),
             (12, Device { kind: Kind::Bond { native: true }, ..plain }),
             (13, Device { master: Some(12), ..plain }),
+            (14, Device { kind: Kind::Vrf, ..plain }),
+            (15, Device { master: Some(14), ..plain }),
         ];
         assert_eq!(devices, BTreeMap::from(expected));
         assert_eq!(links(&devices, 12), [5, 13]);
         assert_eq!((links(&devices, 7), links(&devices, 99)), (vec![], vec![]), "no bond, or gone");
+        assert_eq!([5, 7, 15, 99].map(|index| is_port(&devices, index)), [true, false, false, false]);
     }
 
     #[test]

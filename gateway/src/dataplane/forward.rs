@@ -11,7 +11,7 @@ use gateway_common::place::{Place, PlaceKey};
 
 use super::apply::ROOM;
 use super::attach::Target;
-use super::devices::{Device, Vlan};
+use super::devices::{self, Device, Vlan};
 use super::error::DataplaneError;
 use super::sys::{self, Plain};
 use crate::compile::image::Manifest;
@@ -57,8 +57,8 @@ impl Forwarding {
         let mut forwarding = Self::default();
         for (entry, slot) in manifest.interfaces.iter().zip(0..) {
             let Some(target) = targets.iter().find(|target| target.name == entry.name) else { continue };
-            // What has no link layer is the kernel's to send to.
-            if target.is_bare() {
+            // What has no link layer is the kernel's to send to, and a port of a bridge the bridge's.
+            if target.is_bare() || devices::is_port(devices, target.ifindex) {
                 continue;
             }
             forwarding.slots.push((slot, target.ifindex));
@@ -72,6 +72,9 @@ impl Forwarding {
                 let above = device_of(devices, target.ifindex, tags);
                 let untag = above.is_none();
                 by_segment |= untag;
+                if above.is_some_and(|index| devices::is_port(devices, index)) {
+                    continue;
+                }
                 let index = above.unwrap_or(target.ifindex);
                 let Some(device) = devices.get(&index) else { continue };
                 let flags = if untag { Leg::UNTAG } else { 0 };
@@ -261,6 +264,41 @@ mod tests {
         assert_eq!(found.legs, places.map(|(key, _)| (key, leg)));
         let exit = Exit { port: 3, slot: 0, tags: Tags { outer: 0, vlan: 70 }, flags: 0 };
         assert_eq!((found.exits, found.slots), (vec![(7, exit)], vec![(0, 3)]));
+    }
+
+    #[test]
+    fn a_port_of_a_bridge_is_left_to_the_bridge() {
+        let member = Device { master: Some(9), ..device(None) };
+        let of = |kind| {
+            let devices = [(3, member), (4, device(None)), (9, Device { kind, ..device(None) })].into();
+            let places = [place(3, 0, 70, 8), WORLD];
+            Forwarding::of(
+                &manifest(&["trunk0", "wan0"]),
+                &places,
+                &[target("trunk0", 3), target("wan0", 4)],
+                &devices,
+            )
+        };
+        let bridged = of(Kind::Other);
+        let legs = |found: &Forwarding| found.legs.iter().map(|(key, _)| key.ifindex).collect::<Vec<_>>();
+        assert_eq!((legs(&bridged), &bridged.slots), (vec![4], &vec![(1, 4)]));
+        assert!(
+            bridged.tags.iter().all(|(key, _)| key.port == 4)
+                && bridged.exits.iter().all(|(exit, _)| *exit == 4)
+        );
+        assert_eq!(legs(&of(Kind::Vrf)), [3, 4], "a member of a VRF is a router's port");
+    }
+
+    #[test]
+    fn so_is_a_vlan_device_in_a_bridge() {
+        let vlan = device(Some(Vlan { lower: 3, identifier: 70, service: false }));
+        let of = |kind| {
+            let member = Device { master: Some(9), ..vlan };
+            let devices = [(3, device(None)), (7, member), (9, Device { kind, ..device(None) })].into();
+            Forwarding::of(&manifest(&["trunk0"]), &[place(3, 0, 70, 8)], &[target("trunk0", 3)], &devices)
+        };
+        assert_eq!((of(Kind::Other).legs.len(), of(Kind::Other).exits.len()), (0, 0));
+        assert_eq!((of(Kind::Vrf).legs.len(), of(Kind::Vrf).exits.len()), (1, 1));
     }
 
     #[test]

@@ -4,6 +4,14 @@ use crate::faults::fault::Fault;
 
 pub(super) const FAULTS: &[Fault] = &[
     Fault {
+        name: "bridge-bypassed-by-xdp",
+        file: "gateway/src/dataplane/forward.rs",
+        right: "if target.is_bare() || devices::is_port(devices, target.ifindex) {",
+        wrong: "if target.is_bare() {",
+        breaks: "A bump in the wire loses its tags, and with them all of its traffic, where XDP forwards",
+        near: ("unit", "dataplane::forward"),
+    },
+    Fault {
         name: "renamed-without-a-place",
         file: "gateway/src/dataplane/apply.rs",
         right: "for (_, ifindex, links) in targets.chain(renamed).filter(|(name, ..)| **name == place.interface) {",
