@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::process;
 use crate::setup::debian::PrivateApt;
@@ -55,20 +55,20 @@ impl Kernel {
 }
 
 /// Brings these kernels. One that is not to be had is an error in its place.
-pub(super) fn provide(asked: &[String], fresh: bool) -> Result<Vec<Result<Kernel>>> {
+pub(super) fn provide(asked: &[String], fresh: bool) -> Vec<Result<Kernel>> {
     let missing = |name: &&String| fresh || Kernel::fetched(name).is_none();
     if !asked.iter().any(|name| missing(&name)) {
-        return Ok(asked.iter().map(|name| Kernel::fetched(name).context("it was there just now")).collect());
+        return asked.iter().map(|name| Kernel::fetched(name).context("it was there just now")).collect();
     }
     eprintln!("vm: asking Debian's archive for kernels");
-    let apt = PrivateApt::new(process::workspace_root().join("target/vm/apt"), &SUITES)?;
+    let apt = PrivateApt::new(process::workspace_root().join("target/vm/apt"), &SUITES);
     let kernels = asked.iter().map(|name| {
         if missing(&name) {
-            fetch(&apt, name)?;
+            fetch(apt.as_ref().map_err(|error| anyhow!("{error:#}"))?, name)?;
         }
         Kernel::fetched(name).with_context(|| format!("the package of kernel {name} has another form"))
     });
-    Ok(kernels.collect())
+    kernels.collect()
 }
 
 fn fetch(apt: &PrivateApt, asked: &str) -> Result<()> {

@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         .collect();
     let asked = if named.is_empty() { USUAL.map(str::to_owned).to_vec() } else { named.clone() };
     let mut kernels = Vec::new();
-    for (name, kernel) in asked.iter().zip(kernels::provide(&asked, arguments.fresh)?) {
+    for (name, kernel) in asked.iter().zip(kernels::provide(&asked, arguments.fresh)) {
         match kernel {
             Ok(kernel) => match kernels.iter().find(|known: &&Kernel| known.release == kernel.release) {
                 Some(known) => eprintln!("vm: kernel {name} is kernel {}: it runs once", known.asked),
