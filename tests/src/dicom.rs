@@ -82,7 +82,9 @@ impl Archive {
         fs::create_dir_all(&directory)?;
         let mut command = namespace.command("storescp");
         command
-            .args(["--quiet", "--disable-host-lookup", "--bit-preserving", "--output-directory"])
+            .args(["--quiet", "--disable-host-lookup", "--bit-preserving"])
+            // It serves one association at a time: one whose other end is gone keeps all others out.
+            .args(["--dimse-timeout", LONG_PATIENCE, "--output-directory"])
             .arg(&directory)
             .arg(PORT.to_string());
         Ok(Self { directory, _process: Process::start(&mut command)? })

@@ -198,10 +198,7 @@ impl Hospital {
             format!("route add ::/0 via {PROVIDER_V6}"),
         ])?;
         deployment.finish(&gateway)?;
-        provider.batch(&[
-            format!("route add 10.0.0.0/8 via {WAN_V4}"),
-            format!("route add fd00::/16 via {WAN_V6}"),
-        ])?;
+        provider.batch(&Self::ways_in())?;
         for foreigner in OUTSIDE {
             let Foreigner { host, link, v4, v6, length, router } = foreigner;
             let plan = Plan { name: host, segment: "wan", link, length, host: (v4, v6) };
@@ -211,6 +208,11 @@ impl Hospital {
             hosts.iter().map(|host| &host.namespace).chain([&gateway, &switch, &provider]).chain(&core);
         namespaces.into_iter().try_for_each(Namespace::wait_up)?;
         Ok(Self { gateway, switch, deployment, hosts, provider, core, bridge: None, run })
+    }
+
+    /// The provider's ways to the hospital.
+    fn ways_in() -> [String; 2] {
+        [format!("route replace 10.0.0.0/8 via {WAN_V4}"), format!("route replace fd00::/16 via {WAN_V6}")]
     }
 
     /// A host by its name.

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 
 use super::{HOST_INTERFACE, Hospital, Host, Site, TRUNK, end, mac, network, site};
 use crate::frames::Link;
-use crate::namespace::{tool, wire};
+use crate::namespace::{Namespace, tool, wire};
 use crate::switch::Switch;
 
 /// Hosts, each on a port of the building's switch.
@@ -59,10 +59,18 @@ impl Hospital {
         let others =
             uplinks().map(|uplink| (&self.switch, uplink)).chain([(&self.provider, super::CUSTOMER)]);
         for (namespace, interface) in inside.chain(others) {
-            tool(namespace.command("ethtool").args(["-K", interface, "gro", "on"]))?;
+            poll(namespace, interface)?;
         }
-        // The switch sends on what it receives: nothing may grow there.
-        self.switch
-            .batch(&uplinks().map(|uplink| format!("link set {uplink} gro_max_size 1")).collect::<Vec<_>>())
+        uplinks().try_for_each(|uplink| grow_nothing(&self.switch, uplink))
     }
+}
+
+/// Lets an end of a veth take redirected frames.
+pub(super) fn poll(namespace: &Namespace, interface: &str) -> Result<()> {
+    tool(namespace.command("ethtool").args(["-K", interface, "gro", "on"])).map(drop)
+}
+
+/// A switch sends on what it receives: nothing may grow there.
+pub(super) fn grow_nothing(switch: &Namespace, port: &str) -> Result<()> {
+    switch.batch(&[format!("link set {port} gro_max_size 1")])
 }

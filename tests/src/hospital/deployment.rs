@@ -8,8 +8,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
+use super::annex::{grow_nothing, poll};
 use super::{
-    HOST_INTERFACE, Hospital, Host, PROVIDER_V4, PROVIDER_V6, SITES, Site, TRUNK, WAN, end, mac, network,
+    CUSTOMER, HOST_INTERFACE, Hospital, Host, PROVIDER_V4, PROVIDER_V6, SITES, Site, TRUNK, WAN, WAN_V4,
+    WAN_V6, end, mac, network,
 };
 use crate::frames::Link;
 use crate::namespace::{End, Namespace, mac_text, tool, wire};
@@ -116,8 +118,8 @@ impl Hospital {
         add_link(&self.gateway, &self.switch, link, 13)
     }
 
-    /// Adds a second gateway on the same segments, and a link between the two that no policy names (`hb0`). The segments'
-    /// router addresses are on neither: whoever is in charge takes them ([`Self::router_addresses`]).
+    /// Adds a second gateway on the same segments, and a link between the two that no policy names (`hb0`). The router's addresses
+    /// and its way to the world are on neither: whoever is in charge takes them ([`Self::router_addresses`], [`Self::router_ways`]).
     pub fn add_standby(&self) -> Result<Namespace> {
         let standby = self.run.namespace("standby")?;
         standby.sysctl("ipv4/ip_forward", "1")?;
@@ -126,6 +128,11 @@ impl Hospital {
         join(&self.switch, STANDBY_PORT)?;
         carry(&self.switch, STANDBY_PORT)?;
         wire(&end(&standby, WAN, mac(9, 1), &[]), &end(&self.provider, STANDBY_PORT, mac(9, 2), &[]))?;
+        self.share_the_provider()?;
+        for switch in [&self.switch, &self.provider] {
+            poll(switch, STANDBY_PORT)?;
+            grow_nothing(switch, STANDBY_PORT)?;
+        }
         let heartbeat = |number: u8| vec![(IpAddr::from([172, 16, 0, number]), 24)];
         wire(
             &End { addresses: heartbeat(1), ..end(&self.gateway, HEARTBEAT, mac(10, 1), &[]) },
@@ -139,13 +146,36 @@ impl Hospital {
                 format!("link set {device} up"),
             ])?;
         }
+        let away = Self::router_ways().map(|way| format!("route delete {way}"));
+        self.gateway.batch(&away)?;
+        self.gateway.batch(&[format!("address flush dev {WAN} scope global")])?;
         standby.wait_up()?;
         Ok(standby)
     }
 
-    /// The router's addresses in all segments, as `ip address add` takes them.
+    /// Makes the two cables to the provider one network, as a switch of the provider's would.
+    fn share_the_provider(&self) -> Result<()> {
+        let members = [CUSTOMER, STANDBY_PORT].map(|port| format!("link set {port} master {BRIDGE}"));
+        let address = mac_text(mac(2, 2));
+        self.provider.batch(&[
+            format!("link add {BRIDGE} address {address} type bridge mcast_snooping 0"),
+            format!("address flush dev {CUSTOMER} scope global"),
+            format!("link set {BRIDGE} up"),
+            format!("address add {PROVIDER_V4}/24 dev {BRIDGE}"),
+            format!("address add {PROVIDER_V6}/64 dev {BRIDGE} nodad"),
+        ])?;
+        self.provider.batch(&members)?;
+        self.provider.batch(&Self::ways_in())
+    }
+
+    /// The router's ways to the world, as `ip route add` takes them.
+    pub fn router_ways() -> [String; 2] {
+        [format!("0.0.0.0/0 via {PROVIDER_V4} dev {WAN}"), format!("::/0 via {PROVIDER_V6} dev {WAN}")]
+    }
+
+    /// The router's addresses in all segments and to the world, as `ip address add` takes them.
     pub fn router_addresses() -> Result<Vec<String>> {
-        let mut addresses = Vec::new();
+        let mut addresses = vec![format!("{WAN_V4}/24 dev {WAN}"), format!("{WAN_V6}/64 dev {WAN}")];
         for vlan in vlans() {
             let network = network(vlan)?;
             addresses.push(format!("{}/{} dev {TRUNK}.{vlan}", network.v4(1), network.length));
@@ -262,7 +292,13 @@ const ZONES: &[(&str, u32, &[u8])] = &[
 fn separate(gateway: &Namespace) -> Result<()> {
     for (zone, table, members) in ZONES {
         let name = format!("vrf-{}", zone.get(..6).unwrap_or(zone));
-        gateway.batch(&[format!("link add {name} type vrf table {table}"), format!("link set {name} up")])?;
+        gateway.batch(&[
+            format!("link add {name} type vrf table {table}"),
+            format!("link set {name} up"),
+            // What the table does not know, the main one shall not know either (Documentation/networking/vrf.rst).
+            format!("route add unreachable 0.0.0.0/0 table {table} metric 4278198272"),
+            format!("route add unreachable ::/0 table {table} metric 4278198272"),
+        ])?;
         for vlan in *members {
             let device = format!("{TRUNK}.{vlan}");
             // A device that enters a VRF loses its IPv6 addresses.

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clinigate_tests::dicom;
-use clinigate_tests::hospital::{Deployment, HEARTBEAT, Hospital, TRUNK};
+use clinigate_tests::hospital::{Deployment, HEARTBEAT, Hospital, TRUNK, WAN};
 use clinigate_tests::namespace::{Namespace, Process, tool};
-use clinigate_tests::peers::mllp;
+use clinigate_tests::peers::{mllp, tcp};
 use clinigate_tests::repository::Repository;
 use clinigate_tests::service::{self, Service, Setting};
 use serde_json::Value;
@@ -34,6 +36,8 @@ struct Pair {
     second: Setting,
     _service: Service,
     _keepers: [Process; 2],
+    /// Who answers in the world.
+    _vendor: TcpListener,
     /// What both follow.
     repository: Repository,
     // Dropped last.
@@ -51,8 +55,10 @@ impl Pair {
         service.wait_ready(soon()).unwrap();
         let keepers = [(&site.hospital.gateway, "first", 150), (&standby, "second", 100)]
             .map(|(gateway, name, priority)| keepalived(gateway, run.directory(), name, priority).unwrap());
+        let vendor = site.hospital.host("vendor").namespace.clone();
         let pair = Self {
             _witness: witness,
+            _vendor: vendor.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 443))).unwrap().unwrap(),
             standby,
             second,
             _service: service,
@@ -62,6 +68,7 @@ impl Pair {
         };
         eventually("the first is in charge", || is_in_charge(&pair.site.hospital.gateway));
         eventually("an echo by the first", || pair.site.echo("ct-1").is_ok());
+        pair.reach_the_world("the first");
         pair
     }
 
@@ -77,11 +84,35 @@ impl Pair {
         eventually("both follow to the next commit", || both(&next));
     }
 
-    /// The gateway in charge loses its power.
-    fn fail(&self) {
-        let down = |name: &str| format!("link set {name} down");
-        self.site.hospital.gateway.batch(&[down(HEARTBEAT), down(TRUNK)]).unwrap();
+    /// The gateway in charge loses these links.
+    fn fail(&self, links: &[&str]) {
+        let down: Vec<String> = links.iter().map(|name| format!("link set {name} down")).collect();
+        self.site.hospital.gateway.batch(&down).unwrap();
         eventually("the second is in charge", || is_in_charge(&self.standby));
+        self.reach_the_world("the second");
+    }
+
+    /// The cable of the first is mended: it is in charge again, but not as long as it forwards nothing, as after a start without a policy.
+    fn come_back(&self) {
+        let first = &self.site.hospital.gateway;
+        first.sysctl("ipv4/ip_forward", "0").unwrap();
+        first.batch(&[format!("link set {TRUNK} up")]).unwrap();
+        thread::sleep(Duration::from_secs(10));
+        assert!(is_in_charge(&self.standby) && !is_in_charge(first));
+        first.sysctl("ipv4/ip_forward", "1").unwrap();
+        eventually("the first is in charge again", || is_in_charge(first) && !is_in_charge(&self.standby));
+        eventually("an echo by the first", || self.site.echo("ct-1").is_ok());
+    }
+
+    /// The scanner reaches its vendor, and the pump does not.
+    fn reach_the_world(&self, by: &str) {
+        let reaches = |from: &str| {
+            let to = self.site.hospital.host("vendor").at(443);
+            let namespace = &self.site.hospital.host(from).namespace;
+            namespace.run(|| tcp::connects(to, Duration::from_secs(1))).unwrap()
+        };
+        eventually(&format!("the vendor by {by}"), || reaches("ct-1"));
+        assert!(!reaches("pump"));
     }
 
     fn counted(&self, reason: &str) -> f64 {
@@ -120,20 +151,27 @@ impl Pair {
 fn keepalived(gateway: &Namespace, directory: &Path, name: &str, priority: u8) -> Result<Process> {
     let file = |what: &str| directory.join(format!("keepalived-{name}.{what}"));
     let mut addresses = String::new();
+    // Links are named by `track_interface`: a VLAN that goes is no reason to hand over all others.
     for address in Hospital::router_addresses()? {
-        writeln!(addresses, "    {address}")?;
+        writeln!(addresses, "    {address} no_track")?;
     }
+    let ways = Hospital::router_ways().map(|way| format!("{way} no_track")).join("\n    ");
     // Only as many addresses as an advertisement takes are in it; the others move along.
     let text = format!(
-        "vrrp_instance hospital {{\n  version 3\n  state BACKUP\n  interface {HEARTBEAT}\n  dont_track_primary\n  virtual_router_id 51\n  \
+        "global_defs {{\n  enable_script_security\n  script_user root\n}}\n\
+         vrrp_script forwards {{\n  script \"/usr/bin/grep -qx 1 /proc/sys/net/ipv4/ip_forward\"\n  interval 1\n}}\n\
+         vrrp_instance hospital {{\n  version 3\n  state BACKUP\n  interface {HEARTBEAT}\n  dont_track_primary\n  \
+         track_interface {{\n    {TRUNK}\n    {WAN}\n  }}\n  track_script {{\n    forwards\n  }}\n  virtual_router_id 51\n  \
          priority {priority}\n  advert_int 0.5\n  virtual_ipaddress {{\n    172.16.0.254/32 dev {HEARTBEAT}\n  }}\n  \
-         virtual_ipaddress_excluded {{\n{addresses}  }}\n}}\n"
+         virtual_ipaddress_excluded {{\n{addresses}  }}\n  virtual_routes {{\n    {ways}\n  }}\n}}\n"
     );
     fs::write(file("conf"), text)?;
     let mut command = gateway.command("keepalived");
     command.args(["--dont-fork", "--log-console", "--vrrp", "--use-file"]).arg(file("conf"));
     command.arg("--pid").arg(file("pid")).arg("--vrrp_pid").arg(file("vrrp-pid"));
     let log = fs::File::create(file("log"))?;
+    // One that runs scripts ends its whole process group with itself.
+    command.process_group(0);
     command.stdout(log.try_clone()?).stderr(log);
     Process::start(&mut command)
 }
@@ -159,7 +197,8 @@ fn with_mid_stream_pickup_running_sessions_survive() {
     let mut images = pair.storing();
     let (talk, stop) = pair.conversing();
     let failed = Instant::now();
-    pair.fail();
+    // Its power.
+    pair.fail(&[HEARTBEAT, TRUNK, WAN]);
     eventually("the session goes on by the second", || {
         pair.packets_of_second("store-studies") > 500.0 && pair.packets_of_second("his-to-integration") > 10.0
     });
@@ -178,10 +217,15 @@ fn with_mid_stream_pickup_running_sessions_survive() {
 #[test]
 fn without_it_they_are_cut_and_begin_anew() {
     let Some(_turn) = turn() else { return };
-    let pair = Pair::build("midstream: false");
+    let pair = Pair::build("midstream: false, forwarding: xdp");
+    // Who has data on the way waits until TCP gives up: after half a minute here, and not after a quarter of an hour.
+    for host in ["ct-1", "pacs"] {
+        pair.site.hospital.host(host).namespace.sysctl("ipv4/tcp_retries2", "6").unwrap();
+    }
     let mut images = pair.storing();
     let (talk, stop) = pair.conversing();
-    pair.fail();
+    // A cable: the first is well and says so to the second.
+    pair.fail(&[TRUNK]);
     eventually("the session is refused by the second", || pair.counted("not-in-connection") > 1.0);
     let ended = Instant::now();
     while images.child().try_wait().unwrap().is_none() {
@@ -193,4 +237,5 @@ fn without_it_they_are_cut_and_begin_anew() {
     stop.store(true, Ordering::Relaxed);
     eventually("a new association", || pair.site.echo("ct-1").is_ok());
     pair.site.message().unwrap();
+    pair.come_back();
 }

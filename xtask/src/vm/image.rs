@@ -16,8 +16,19 @@ use crate::faults::programs::VARIABLE as OBJECT;
 use crate::process;
 
 /// Commands of the distribution that tests call.
-const TOOLS: [&str; 10] =
-    ["ip", "bridge", "tc", "ethtool", "nft", "storescp", "storescu", "echoscu", "dump2dcm", "keepalived"];
+const TOOLS: [&str; 11] = [
+    "ip",
+    "bridge",
+    "tc",
+    "ethtool",
+    "nft",
+    "storescp",
+    "storescu",
+    "echoscu",
+    "dump2dcm",
+    "keepalived",
+    "grep",
+];
 
 /// What git needs to fetch from a folder and to push to one: a shell, and itself by other names.
 const BESIDE_GIT: [(&str, &str); 4] = [
