@@ -180,6 +180,7 @@ fn connections_cross_ports_and_tags() {
 #[test]
 fn a_hop_is_counted_and_the_last_is_the_stacks_to_report() {
     let stick = Stick::build("xdp");
+    let sender = stick.pump.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
     for (server, port, hops) in [("10.0.2.9", 7001, 63), ("10.0.71.10", 7002, 63)] {
         let to = if port == 7001 { &stick.archive } else { &stick.server };
         let listener = to.run(|| UdpSocket::bind(("0.0.0.0", port))).unwrap().unwrap();
@@ -187,10 +188,7 @@ fn a_hop_is_counted_and_the_last_is_the_stacks_to_report() {
         set(&listener, libc::IPPROTO_IP, libc::IP_RECVTTL, 1);
         // Twice: the first may have waited in the stack for its neighbour.
         for _ in 0..2 {
-            stick
-                .pump
-                .run(|| UdpSocket::bind("0.0.0.0:7999").unwrap().send_to(b"hop", address).unwrap())
-                .unwrap();
+            sender.send_to(b"hop", address).unwrap();
             assert_eq!(hop_limit(&listener), hops, "{server}");
         }
     }
@@ -292,10 +290,10 @@ fn a_router_on_a_trunk_is_reached_by_its_own_tag() {
     stick.server.batch(&["address add 192.0.2.9/32 dev lo".to_owned()]).unwrap();
     let beyond = stick.server.run(|| UdpSocket::bind("192.0.2.9:7007")).unwrap().unwrap();
     beyond.set_read_timeout(Some(SOON)).unwrap();
+    let sender = stick.pump.run(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
     for path in ["kernel", "xdp"] {
         let before = stick.forwarded(path);
-        let send = || UdpSocket::bind("0.0.0.0:7999").unwrap().send_to(b"beyond", "192.0.2.9:7007").unwrap();
-        stick.pump.run(send).unwrap();
+        sender.send_to(b"beyond", "192.0.2.9:7007").unwrap();
         assert_eq!(beyond.recv(&mut [0; 16]).unwrap(), 6, "{path}");
         assert!(stick.forwarded(path) > before, "not by {path}");
     }
