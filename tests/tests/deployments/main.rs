@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests; a skipped test says so")]
 
 mod changes;
+mod files;
 mod isolation;
 mod nics;
 mod offloads;

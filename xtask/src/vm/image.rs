@@ -38,6 +38,12 @@ const BESIDE_GIT: [(&str, &str); 4] = [
     ("git", "/usr/bin/git-receive-pack"),
 ];
 
+/// Not a command, and so not on the search path.
+const NETWORKD: &str = "/usr/lib/systemd/systemd-networkd";
+
+/// systemd-networkd becomes another user by itself.
+const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nsystemd-network:x:998:998:systemd:/:/usr/sbin/nologin\n";
+
 /// Suites that time what they try, and take so long that one wants to see it.
 const ONE_AT_A_TIME: [&str; 1] = ["deployments"];
 
@@ -77,7 +83,7 @@ pub(super) fn build(
     for folder in ["/proc", "/sys", "/run", "/tmp", "/var/lib", "/root"] {
         image.archive.directory(folder)?;
     }
-    image.archive.file("/etc/passwd", false, b"root:x:0:0:root:/root:/bin/sh\n")?;
+    image.archive.file("/etc/passwd", false, USERS.as_bytes())?;
 
     let (order, absent) = modules::order(&kernel.modules)?;
     let mut plan = Vec::new();
@@ -129,6 +135,7 @@ pub(super) fn build(
         let path = process::find(tool).with_context(|| format!("there is no `{tool}` here"))?;
         image.program(&path, &place)?;
     }
+    image.program(Path::new(NETWORKD), NETWORKD)?;
     for folder in READ_BY_TESTS {
         image.folder(&process::workspace_root().join(folder))?;
     }
